@@ -1,0 +1,687 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * One lock covers the queue, the table, and every class's ready and waiting lists. It is held for list
+ * surgery only: preparing, removing files and opening latches happen without it.
+ *
+ * A waiting request is at any time in exactly one place of work: in the queue, with a worker, delayed until its
+ * next attempt, or joined to an earlier request for the same path. So one of them will end it, or its
+ * deadline will. A segment that a worker has made goes to the request it was made for if that still waits; else
+ * to the class's oldest waiter, whose own place of work is given up; else to the pool.
+ *
+ * Ended requests go to the `ended` list under the lock; their latches open after it is dropped. cancel is
+ * called where the caller may hold locks that a latch's function takes, so it leaves the
+ * opening to the timekeeper, the thread that also minds the deadlines and the pauses after failures.
+ */
+#include "alloc/allocate-service.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "alloc/request-queue.h"
+#include "alloc/request-table.h"
+
+#define MAX_ATTEMPTS 3
+
+#define MS_NS ((int64_t)1000000)
+/* The pause after a failure: for a request that somebody waits for, and for a class. It grows with each. */
+#define REQUEST_PAUSE_NS (10 * MS_NS)
+#define CLASS_PAUSE_NS	 (100 * MS_NS)
+#define CLASS_PAUSE_MAX_NS (10000 * MS_NS)
+
+typedef struct ClassState {
+	/* Immutable. */
+	const SegmentClass *class;
+	AllocCounters counters;
+	/* Protected by the service's lock. */
+	GQueue ready;
+	/* In order of arrival, so of deadline. Holds a reference to each. */
+	GQueue waiting;
+	/* Requests of the pool's own, queued or being prepared. */
+	unsigned n_ahead;
+	/* In a row, of preparations ahead; and when the next may start. */
+	unsigned n_failures;
+	int64_t resume_ns;
+} ClassState;
+
+struct AllocateService {
+	/* Immutable after start. */
+	SegmentProvider *provider;
+	const Log *log;
+	ClassState *classes;
+	size_t n_classes;
+	pthread_t *workers;
+	unsigned n_workers;
+	pthread_t timekeeper;
+	/* Also read without the lock: it is the warmer's cancel flag. */
+	atomic_bool stopping;
+
+	Mutex lock;
+	Cond work;
+	Cond time;
+	/* Protected by lock. */
+	bool started;
+	RequestQueue queue;
+	RequestTable table;
+	GQueue delayed;
+	GQueue ended;
+	GQueue retired;
+	uint64_t next_serial;
+};
+
+static ClassState *class_state(AllocateService *service, const SegmentClass *class)
+{
+	for (size_t i = 0; i < service->n_classes; i++)
+		if (service->classes[i].class == class)
+			return &service->classes[i];
+	g_assert_not_reached();
+}
+
+AllocateService *allocate_service_new(const ClassRules *rules, SegmentProvider *provider, const Log *log)
+{
+	AllocateService *service = g_new0(AllocateService, 1);
+
+	service->provider = provider;
+	service->log = log;
+	service->n_classes = class_rules_count(rules);
+	service->classes = g_new0(ClassState, service->n_classes);
+	for (size_t i = 0; i < service->n_classes; i++)
+		service->classes[i].class = class_rules_nth(rules, i);
+	atomic_init(&service->stopping, false);
+	mutex_init(&service->lock);
+	cond_init(&service->work);
+	cond_init(&service->time);
+	request_queue_init(&service->queue);
+	request_table_init(&service->table);
+	return service;
+}
+
+AllocateService *allocate_service_free(AllocateService *service)
+{
+	Segment *segment;
+
+	if (!service)
+		return NULL;
+	g_assert(!service->started);
+	while ((segment = g_queue_pop_head(&service->retired)))
+		service->provider->release(service->provider, segment);
+	for (size_t i = 0; i < service->n_classes; i++) {
+		g_assert(g_queue_is_empty(&service->classes[i].waiting));
+		while ((segment = g_queue_pop_head(&service->classes[i].ready)))
+			service->provider->release(service->provider, segment);
+	}
+	request_table_deinit(&service->table);
+	request_queue_deinit(&service->queue);
+	cond_deinit(&service->time);
+	cond_deinit(&service->work);
+	mutex_deinit(&service->lock);
+	g_free(service->classes);
+	g_free(service);
+	return NULL;
+}
+
+/*
+ * The functions named _locked need service->lock.
+ */
+
+static void queue_locked(AllocateService *service, AllocateRequest *request)
+{
+	request->state = ALLOCATE_QUEUED;
+	request_queue_push(&service->queue, request);
+	cond_signal(&service->work);
+}
+
+/* Wishes for as many segments as the pool lacks. */
+static void top_up_locked(AllocateService *service, ClassState *state)
+{
+	const SegmentClass *class = state->class;
+	uint64_t have = g_queue_get_length(&state->ready) + state->n_ahead;
+
+	if (atomic_load(&service->stopping) || !service->started || monotonic_ns() < state->resume_ns)
+		return;
+	for (; have < class->ahead; have++) {
+		if (class->quota_bytes && (have + 1) * class->size_bytes > class->quota_bytes)
+			return;
+		AllocateRequest *request = allocate_request_new(class, NULL, service->next_serial++);
+		queue_locked(service, request);
+		allocate_request_unref(request);
+		state->n_ahead++;
+	}
+}
+
+static void end_locked(AllocateService *service, AllocateRequest *request, AllocateState how, int error);
+
+static AllocateRequest *find_follower_locked(ClassState *state, const AllocateRequest *leader)
+{
+	for (GList *link = state->waiting.head; link; link = link->next)
+		if (((AllocateRequest *)link->data)->leader == leader)
+			return link->data;
+	return NULL;
+}
+
+/* The first of the requests that joined `gone` takes its place, and leads the others. */
+static void promote_follower_locked(AllocateService *service, ClassState *state, AllocateRequest *gone)
+{
+	AllocateRequest *heir = find_follower_locked(state, gone), *other;
+
+	if (!heir)
+		return;
+	heir->leader = NULL;
+	while ((other = find_follower_locked(state, gone)))
+		other->leader = heir;
+	request_table_put_if_absent(&service->table, heir);
+	queue_locked(service, heir);
+}
+
+/* What has become of a request decides what becomes of those that joined it. */
+static void settle_followers_locked(AllocateService *service, ClassState *state, AllocateRequest *leader)
+{
+	AllocateRequest *follower;
+	int error = leader->state == ALLOCATE_READY ? -EEXIST : leader->error;
+
+	if (leader->state == ALLOCATE_TIMED_OUT || leader->state == ALLOCATE_CANCELLED) {
+		promote_follower_locked(service, state, leader);
+		return;
+	}
+	while ((follower = find_follower_locked(state, leader)))
+		end_locked(service, follower, ALLOCATE_FAILED, error);
+}
+
+static void count_end(ClassState *state, const AllocateRequest *request)
+{
+	static const AllocCounter counters[] = {
+		[ALLOCATE_FAILED] = ALLOC_FAILED,
+		[ALLOCATE_TIMED_OUT] = ALLOC_TIMEOUTS,
+		[ALLOCATE_CANCELLED] = ALLOC_CANCELLED,
+	};
+
+	if (request->state != ALLOCATE_READY)
+		alloc_counters_add(&state->counters, counters[request->state], 1);
+	alloc_counters_add(&state->counters, ALLOC_WAIT_US,
+			   (monotonic_ns() - request->submitted_ns) / 1000);
+}
+
+/* The only way in which a waiting request ends. The waiting list's reference goes along to `ended`. */
+static void end_locked(AllocateService *service, AllocateRequest *request, AllocateState how, int error)
+{
+	ClassState *state = class_state(service, request->class);
+
+	g_assert(allocate_request_has_waiter(request));
+	if (request->state == ALLOCATE_DELAYED)
+		g_queue_remove(&service->delayed, request);
+	request_queue_remove(&service->queue, request);
+	request_table_remove_if_same(&service->table, request);
+	g_queue_unlink(&state->waiting, &request->waiting_link);
+	request->state = how;
+	request->error = error;
+	g_queue_push_tail_link(&service->ended, &request->ended_link);
+	count_end(state, request);
+	settle_followers_locked(service, state, request);
+}
+
+static AllocateRequest *oldest_waiter_locked(ClassState *state)
+{
+	for (GList *link = state->waiting.head; link; link = link->next)
+		if (((AllocateRequest *)link->data)->state != ALLOCATE_JOINED)
+			return link->data;
+	return NULL;
+}
+
+/* `preferred` may be NULL. */
+static void deliver_locked(AllocateService *service, Segment *segment, AllocateRequest *preferred)
+{
+	ClassState *state = class_state(service, segment->class);
+	AllocateRequest *receiver = preferred;
+
+	if (!receiver || !allocate_request_has_waiter(receiver))
+		receiver = oldest_waiter_locked(state);
+	if (!receiver) {
+		g_queue_push_tail(&state->ready, segment);
+		return;
+	}
+	receiver->segment = segment;
+	end_locked(service, receiver, ALLOCATE_READY, 0);
+}
+
+/*
+ * From here on: without the lock.
+ */
+
+/* Opens the latches of what has ended. Never called with a lock held: a latch's function may do anything. */
+static void open_ended(AllocateService *service)
+{
+	for (;;) {
+		mutex_lock(&service->lock);
+		GList *link = g_queue_pop_head_link(&service->ended);
+		mutex_unlock(&service->lock);
+		if (!link)
+			return;
+		latch_open(&((AllocateRequest *)link->data)->latch);
+		allocate_request_unref(link->data);
+	}
+}
+
+static bool is_space_error(int error)
+{
+	return error == -ENOSPC || error == -EDQUOT;
+}
+
+/* Errors that may be gone in a moment. The others are the same at every attempt. */
+static bool is_passing(int error)
+{
+	switch (-error) {
+	case EAGAIN:
+	case EBUSY:
+	case EINTR:
+	case EIO:
+	case EMFILE:
+	case ENFILE:
+	case ENOMEM:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static int prepare_for(AllocateService *service, const AllocateRequest *request, Segment **ret_segment)
+{
+	SegmentProvider *provider = service->provider;
+	int r = 0;
+
+	if (!request->path)
+		r = provider->check_space(provider, request->class->size_bytes);
+	if (r < 0)
+		return r;
+	do
+		r = provider->prepare(provider, request->class, &service->stopping, ret_segment);
+	while (is_space_error(r) && request->path && allocate_service_give_way(service));
+	return r;
+}
+
+static void pause_class_locked(ClassState *state)
+{
+	int64_t pause_ns = CLASS_PAUSE_NS << MIN(state->n_failures, 10);
+
+	state->n_failures++;
+	state->resume_ns = monotonic_ns() + MIN(pause_ns, CLASS_PAUSE_MAX_NS);
+}
+
+static void fail_ahead_locked(AllocateService *service, ClassState *state, int error)
+{
+	if (state->n_failures == 0)
+		log_warning(service->log,
+			    "class %s: cannot prepare a segment ahead: %s; new files wait for theirs, and "
+			    "it is tried again", state->class->name, g_strerror(-error));
+	pause_class_locked(state);
+	cond_signal(&service->time);
+}
+
+static void fail_waiting_locked(AllocateService *service, AllocateRequest *request, int error)
+{
+	request->attempts++;
+	if (is_passing(error) && request->attempts < MAX_ATTEMPTS) {
+		request->state = ALLOCATE_DELAYED;
+		request->retry_ns = monotonic_ns() + (REQUEST_PAUSE_NS << (2 * request->attempts));
+		g_queue_push_tail(&service->delayed, request);
+		cond_signal(&service->time);
+		return;
+	}
+	log_warning(service->log, "class %s: cannot prepare a segment for %s: %s", request->class->name,
+		    request->path, g_strerror(-error));
+	end_locked(service, request, ALLOCATE_FAILED, error);
+}
+
+static void succeed_locked(AllocateService *service, ClassState *state, AllocateRequest *request,
+			   Segment *segment)
+{
+	if (state->n_failures > 0)
+		log_notice(service->log, "class %s: segments can be prepared again", state->class->name);
+	state->n_failures = 0;
+	state->resume_ns = 0;
+	alloc_counters_add(&state->counters, segment->adopted ? ALLOC_ADOPTED : ALLOC_PREPARED, 1);
+	if (request->path && allocate_state_is_end(request->state))
+		alloc_counters_add(&state->counters, ALLOC_EXPIRED, 1);
+	deliver_locked(service, segment, request);
+}
+
+static void finish_locked(AllocateService *service, AllocateRequest *request, int r, Segment *segment)
+{
+	ClassState *state = class_state(service, request->class);
+
+	if (!request->path)
+		state->n_ahead--;
+	if (r == 0)
+		succeed_locked(service, state, request, segment);
+	else if (r != -ECANCELED)
+		alloc_counters_add(&state->counters, ALLOC_ERRORS, 1);
+	if (r < 0 && r != -ECANCELED) {
+		if (allocate_request_has_waiter(request))
+			fail_waiting_locked(service, request, r);
+		else
+			fail_ahead_locked(service, state, r);
+	}
+	top_up_locked(service, state);
+}
+
+/* Takes the next piece of work. Unmapping what was taken goes before preparing ahead, and after anything
+ * that somebody waits for. False if there was none. */
+static bool work_once(AllocateService *service)
+{
+	AllocateRequest *request = request_queue_peek(&service->queue);
+	Segment *segment = NULL;
+	int r;
+
+	if ((!request || !request->path) && (segment = g_queue_pop_head(&service->retired))) {
+		mutex_unlock(&service->lock);
+		service->provider->release(service->provider, segment);
+		mutex_lock(&service->lock);
+		return true;
+	}
+	if (!request)
+		return false;
+	request_queue_pop(&service->queue);
+	request->state = ALLOCATE_PREPARING;
+	mutex_unlock(&service->lock);
+	r = prepare_for(service, request, &segment);
+	mutex_lock(&service->lock);
+	finish_locked(service, request, r, segment);
+	mutex_unlock(&service->lock);
+	allocate_request_unref(request);
+	open_ended(service);
+	mutex_lock(&service->lock);
+	return true;
+}
+
+static void *worker_run(void *arg)
+{
+	AllocateService *service = arg;
+
+	MUTEX_SCOPE(&service->lock);
+	while (!atomic_load(&service->stopping))
+		if (!work_once(service))
+			cond_wait(&service->work, &service->lock);
+	return NULL;
+}
+
+static void expire_locked(AllocateService *service, ClassState *state, int64_t now_ns)
+{
+	AllocateRequest *first;
+
+	while ((first = g_queue_peek_head(&state->waiting)) && first->deadline_ns <= now_ns)
+		end_locked(service, first, ALLOCATE_TIMED_OUT, -EAGAIN);
+}
+
+/* Does what is due and returns when the next thing is. */
+static int64_t mind_class_locked(AllocateService *service, ClassState *state, int64_t now_ns)
+{
+	int64_t next_ns = DEADLINE_NEVER;
+	AllocateRequest *first;
+
+	expire_locked(service, state, now_ns);
+	if (state->resume_ns > now_ns)
+		next_ns = state->resume_ns;
+	else
+		top_up_locked(service, state);
+	first = g_queue_peek_head(&state->waiting);
+	return first ? MIN(next_ns, first->deadline_ns) : next_ns;
+}
+
+static int64_t mind_delayed_locked(AllocateService *service, int64_t now_ns)
+{
+	int64_t next_ns = DEADLINE_NEVER;
+	GList *following;
+
+	for (GList *link = service->delayed.head; link; link = following) {
+		AllocateRequest *request = link->data;
+
+		following = link->next;
+		if (request->retry_ns <= now_ns) {
+			g_queue_delete_link(&service->delayed, link);
+			queue_locked(service, request);
+		} else {
+			next_ns = MIN(next_ns, request->retry_ns);
+		}
+	}
+	return next_ns;
+}
+
+static void *timekeeper_run(void *arg)
+{
+	AllocateService *service = arg;
+
+	mutex_lock(&service->lock);
+	while (!atomic_load(&service->stopping)) {
+		int64_t now_ns = monotonic_ns();
+		int64_t next_ns = mind_delayed_locked(service, now_ns);
+
+		for (size_t i = 0; i < service->n_classes; i++)
+			next_ns = MIN(next_ns, mind_class_locked(service, &service->classes[i], now_ns));
+		if (!g_queue_is_empty(&service->ended)) {
+			mutex_unlock(&service->lock);
+			open_ended(service);
+			mutex_lock(&service->lock);
+			continue;
+		}
+		cond_wait_until(&service->time, &service->lock, next_ns);
+	}
+	mutex_unlock(&service->lock);
+	return NULL;
+}
+
+int allocate_service_start(AllocateService *service, unsigned n_threads)
+{
+	int r = thread_start(&service->timekeeper, "warmfs-time", timekeeper_run, service);
+
+	if (r < 0)
+		return r;
+	mutex_lock(&service->lock);
+	service->started = true;
+	mutex_unlock(&service->lock);
+	service->workers = g_new0(pthread_t, n_threads);
+	for (; service->n_workers < n_threads; service->n_workers++) {
+		r = thread_start(&service->workers[service->n_workers], "warmfs-alloc", worker_run, service);
+		if (r < 0) {
+			allocate_service_stop(service);
+			return r;
+		}
+	}
+	MUTEX_SCOPE(&service->lock);
+	for (size_t i = 0; i < service->n_classes; i++)
+		top_up_locked(service, &service->classes[i]);
+	return 0;
+}
+
+static void end_everything_locked(AllocateService *service)
+{
+	AllocateRequest *request;
+
+	for (size_t i = 0; i < service->n_classes; i++)
+		while ((request = g_queue_peek_head(&service->classes[i].waiting)))
+			end_locked(service, request, ALLOCATE_FAILED, -ESHUTDOWN);
+	while ((request = request_queue_pop(&service->queue)))
+		allocate_request_unref(request);
+}
+
+void allocate_service_stop(AllocateService *service)
+{
+	mutex_lock(&service->lock);
+	bool was_started = service->started;
+	service->started = false;
+	atomic_store(&service->stopping, true);
+	end_everything_locked(service);
+	cond_broadcast(&service->work);
+	cond_broadcast(&service->time);
+	mutex_unlock(&service->lock);
+
+	open_ended(service);
+	if (!was_started)
+		return;
+	for (unsigned i = 0; i < service->n_workers; i++)
+		pthread_join(service->workers[i], NULL);
+	pthread_join(service->timekeeper, NULL);
+	g_clear_pointer(&service->workers, g_free);
+	open_ended(service);
+}
+
+static Segment *take_locked(AllocateService *service, ClassState *state)
+{
+	Segment *segment = g_queue_pop_head(&state->ready);
+
+	if (segment) {
+		alloc_counters_add(&state->counters, ALLOC_HITS, 1);
+		top_up_locked(service, state);
+	}
+	return segment;
+}
+
+Segment *allocate_service_take(AllocateService *service, const SegmentClass *class)
+{
+	MUTEX_SCOPE(&service->lock);
+	return atomic_load(&service->stopping) ? NULL : take_locked(service, class_state(service, class));
+}
+
+static void wait_locked(AllocateService *service, ClassState *state, AllocateRequest *request)
+{
+	AllocateRequest *leader = request_table_put_if_absent(&service->table, request);
+
+	alloc_counters_add(&state->counters, ALLOC_WAITS, 1);
+	allocate_request_ref(request);
+	g_queue_push_tail_link(&state->waiting, &request->waiting_link);
+	if (leader) {
+		alloc_counters_add(&state->counters, ALLOC_JOINED, 1);
+		request->state = ALLOCATE_JOINED;
+		request->leader = leader;
+	} else {
+		queue_locked(service, request);
+	}
+	cond_signal(&service->time);
+}
+
+AllocateRequest *allocate_service_submit(AllocateService *service, const SegmentClass *class,
+					 const char *path)
+{
+	ClassState *state = class_state(service, class);
+
+	mutex_lock(&service->lock);
+	AllocateRequest *request = allocate_request_new(class, path, service->next_serial++);
+	if (atomic_load(&service->stopping)) {
+		request->state = ALLOCATE_FAILED;
+		request->error = -ESHUTDOWN;
+	} else if ((request->segment = take_locked(service, state))) {
+		request->state = ALLOCATE_READY;
+	} else {
+		wait_locked(service, state, request);
+	}
+	bool ended = allocate_state_is_end(request->state);
+	mutex_unlock(&service->lock);
+
+	if (ended)
+		latch_open(&request->latch);
+	return request;
+}
+
+void allocate_service_cancel(AllocateService *service, AllocateRequest *request)
+{
+	MUTEX_SCOPE(&service->lock);
+	if (!allocate_request_has_waiter(request))
+		return;
+	end_locked(service, request, ALLOCATE_CANCELLED, -EINTR);
+	cond_signal(&service->time);
+}
+
+int allocate_service_publish(AllocateService *service, Segment *segment, const SegmentTarget *target)
+{
+	return service->provider->publish(service->provider, segment, target);
+}
+
+int allocate_service_prepare_cold(AllocateService *service, const SegmentClass *class,
+				  Segment **ret_segment)
+{
+	SegmentProvider *provider = service->provider;
+	int r;
+
+	do
+		r = provider->prepare_cold(provider, class, ret_segment);
+	while (is_space_error(r) && allocate_service_give_way(service));
+	return r;
+}
+
+void allocate_service_give_back(AllocateService *service, Segment *segment)
+{
+	if (segment->cold) {
+		service->provider->discard(service->provider, segment);
+		return;
+	}
+	MUTEX_SCOPE(&service->lock);
+	deliver_locked(service, segment, NULL);
+	cond_signal(&service->time);
+}
+
+void allocate_service_retire(AllocateService *service, Segment *segment)
+{
+	ClassState *state = class_state(service, segment->class);
+
+	if (!segment->cold)
+		alloc_counters_add(&state->counters, ALLOC_TAKEN, 1);
+	MUTEX_SCOPE(&service->lock);
+	g_queue_push_tail(&service->retired, segment);
+	cond_signal(&service->work);
+}
+
+static ClassState *largest_ready_locked(AllocateService *service)
+{
+	ClassState *largest = NULL;
+
+	for (size_t i = 0; i < service->n_classes; i++) {
+		ClassState *state = &service->classes[i];
+
+		if (!g_queue_is_empty(&state->ready) &&
+		    (!largest || state->class->size_bytes > largest->class->size_bytes))
+			largest = state;
+	}
+	return largest;
+}
+
+bool allocate_service_give_way(AllocateService *service)
+{
+	Segment *segment = NULL;
+
+	mutex_lock(&service->lock);
+	ClassState *state = largest_ready_locked(service);
+	if (state) {
+		segment = g_queue_pop_tail(&state->ready);
+		alloc_counters_add(&state->counters, ALLOC_GAVE_WAY, 1);
+		pause_class_locked(state);
+		cond_signal(&service->time);
+	}
+	mutex_unlock(&service->lock);
+
+	if (segment)
+		service->provider->discard(service->provider, segment);
+	return segment != NULL;
+}
+
+char *allocate_service_describe(AllocateService *service, size_t nth_class)
+{
+	ClassState *state = &service->classes[nth_class];
+	GString *line = g_string_new(NULL);
+
+	g_string_printf(line, "class %s:", state->class->name);
+	for (AllocCounter counter = 0; counter < _ALLOC_COUNTER_MAX; counter++)
+		g_string_append_printf(line, " %s=%" G_GUINT64_FORMAT, alloc_counter_name(counter),
+				       (guint64)alloc_counters_get(&state->counters, counter));
+	MUTEX_SCOPE(&service->lock);
+	g_string_append_printf(line, " ready=%u waiting=%u", g_queue_get_length(&state->ready),
+			       g_queue_get_length(&state->waiting));
+	return g_string_free(line, FALSE);
+}
+
+uint64_t allocate_service_counter(AllocateService *service, size_t nth_class, AllocCounter counter)
+{
+	return alloc_counters_get(&service->classes[nth_class].counters, counter);
+}
+
+unsigned allocate_service_ready(AllocateService *service, size_t nth_class)
+{
+	MUTEX_SCOPE(&service->lock);
+	return g_queue_get_length(&service->classes[nth_class].ready);
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The allocate service: background threads that prepare segments ahead and for whoever waits.
+ *
+ * Threads: every function may be called from any thread unless it says otherwise; none blocks on a
+ * preparation. Latches open on a thread of the service (or, for stop, on the caller's), never
+ * inside submit or cancel, and with no lock held.
+ */
+#pragma once
+
+#include "alloc/alloc-metrics.h"
+#include "alloc/allocate-request.h"
+#include "alloc/log.h"
+#include "alloc/segment-provider.h"
+
+typedef struct AllocateService AllocateService;
+
+/* The rules, provider and log are borrowed and must outlive the service. */
+AllocateService *allocate_service_new(const ClassRules *rules, SegmentProvider *provider, const Log *log);
+/* Legal before start and after stop. Segments still in the pool stay as files. Takes NULL; returns NULL. */
+AllocateService *allocate_service_free(AllocateService *service);
+
+/* Starts n_threads (at least 1) and begins to fill the pools. 0 or -errno; then nothing runs. */
+int allocate_service_start(AllocateService *service, unsigned n_threads);
+
+/* Ends every waiting request with -ESHUTDOWN, interrupts what is being prepared and joins the threads. From then
+ * on submit gives requests that have failed so. One thread calls it, and may call it again. */
+void allocate_service_stop(AllocateService *service);
+
+/* The pool's oldest ready segment of the class, now the caller's, or NULL. */
+Segment *allocate_service_take(AllocateService *service, const SegmentClass *class);
+
+/* A wish for a segment for `path`: ended at once if the pool has one, else waiting. The caller unrefs it, and
+ * owns the segment that it may hold at the end: publish it, then retire it, or give it back. */
+AllocateRequest *allocate_service_submit(AllocateService *service, const SegmentClass *class,
+					 const char *path);
+
+/* The waiter is gone: ends the request as ALLOCATE_CANCELLED, if it has not ended. */
+void allocate_service_cancel(AllocateService *service, AllocateRequest *request);
+
+/* See SegmentProvider. */
+int allocate_service_publish(AllocateService *service, Segment *segment, const SegmentTarget *target);
+int allocate_service_prepare_cold(AllocateService *service, const SegmentClass *class,
+				  Segment **ret_segment);
+
+/* Consumes a segment that was not published: the next waiter or the pool gets it (a cold one is removed). */
+void allocate_service_give_back(AllocateService *service, Segment *segment);
+/* Consumes a published segment; what is slow about it (unmapping) happens in the background. */
+void allocate_service_retire(AllocateService *service, Segment *segment);
+
+/* Removes one ready segment, the largest first, to make space. False if there is none. Blocks for
+ * the removal of one file. */
+bool allocate_service_give_way(AllocateService *service);
+
+/* One line for people and scripts: `class NAME: taken=1 hits=1 ... ready=2`. Free with g_free. */
+char *allocate_service_describe(AllocateService *service, size_t nth_class);
+uint64_t allocate_service_counter(AllocateService *service, size_t nth_class, AllocCounter counter);
+unsigned allocate_service_ready(AllocateService *service, size_t nth_class);

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "alloc/class-config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <glib.h>
+
+#include "alloc/cleanup.h"
+
+#define MOUNT_GROUP    "warmfs"
+#define CLASS_PREFIX   "class "
+#define GROUPS_ALLOWED "[class NAME] and [warmfs]"
+
+static bool G_GNUC_PRINTF(2, 3) refuse(GError **error, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	g_autofree char *text = g_strdup_vprintf(format, args);
+	va_end(args);
+	g_set_error_literal(error, G_KEY_FILE_ERROR, G_KEY_FILE_ERROR_INVALID_VALUE, text);
+	return false;
+}
+
+static bool refuse_errno(GError **error, const char *what)
+{
+	int r = errno;
+
+	g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(r), "%s: %s", what, g_strerror(r));
+	return false;
+}
+
+/* Reads hardly more than the limit: a device or a pipe without an end does no harm. */
+static bool read_text(const char *path, GString *text, GError **error)
+{
+	auto_fd fd = open(path, O_RDONLY | O_CLOEXEC);
+	char chunk[16 * 1024];
+
+	if (fd < 0)
+		return refuse_errno(error, "cannot be opened");
+	while (text->len <= CLASS_CONFIG_MAX_FILE) {
+		ssize_t n = read(fd, chunk, sizeof(chunk));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return refuse_errno(error, "cannot be read");
+		if (n == 0)
+			return true;
+		g_string_append_len(text, chunk, n);
+	}
+	return refuse(error, "too large; allowed: at most %d bytes", CLASS_CONFIG_MAX_FILE);
+}
+
+/* GKeyFile would merge two groups of one name, and let the last of two keys win. */
+typedef struct Seen {
+	GHashTable *groups;
+	/* Of the group the line is in. */
+	GHashTable *keys;
+} Seen;
+
+/* The line may still have its carriage return: files are written on other systems, too. */
+static bool is_text(const char *line, size_t length)
+{
+	for (size_t i = 0; i < length; i++)
+		if (g_ascii_iscntrl(line[i]) && line[i] != '\t' &&
+		    !(line[i] == '\r' && i + 1 == length))
+			return false;
+	return g_utf8_validate_len(line, length, NULL);
+}
+
+/* `line` has no blanks around it; it is cut in place. */
+static bool check_line(Seen *seen, char *line, GError **error)
+{
+	char *equals = strchr(line, '=');
+
+	if (!*line || *line == '#')
+		return true;
+	if (*line == '[' && g_str_has_suffix(line, "]")) {
+		g_hash_table_remove_all(seen->keys);
+		if (!g_hash_table_add(seen->groups, g_strdup(line)))
+			return refuse(error, "%s comes twice; allowed: each group once", line);
+		return true;
+	}
+	if (!equals || equals == line)
+		return refuse(error, "\"%s\" is not a [group], a key=value or a # comment", line);
+	*equals = '\0';
+	g_strchomp(line);
+	if (!g_hash_table_add(seen->keys, g_strdup(line)))
+		return refuse(error, "%s comes twice; allowed: each key once in a group", line);
+	return true;
+}
+
+static bool check_raw_line(Seen *seen, const char *start, size_t length, GError **error)
+{
+	g_autofree char *line = NULL;
+
+	if (length > CLASS_CONFIG_MAX_LINE)
+		return refuse(error, "too long; allowed: at most %d bytes", CLASS_CONFIG_MAX_LINE);
+	if (!is_text(start, length))
+		return refuse(error, "not text; allowed: UTF-8 without control characters");
+	line = g_strndup(start, length);
+	return check_line(seen, g_strstrip(line), error);
+}
+
+static bool check_lines(const GString *text, GError **error)
+{
+	g_autoptr(GHashTable) groups = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+	g_autoptr(GHashTable) keys = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+	Seen seen = { groups, keys };
+	const char *at = text->str, *end = text->str + text->len;
+
+	for (unsigned number = 1; at < end; number++) {
+		const char *newline = memchr(at, '\n', (size_t)(end - at));
+		size_t length = (size_t)((newline ? newline : end) - at);
+
+		if (!check_raw_line(&seen, at, length, error)) {
+			g_prefix_error(error, "line %u: ", number);
+			return false;
+		}
+		at += length + 1;
+	}
+	return true;
+}
+
+/* Sets one key of a group; `arg` is what the group's setter needs. */
+typedef bool (*SetKey)(void *arg, const char *key, const char *value, GError **error);
+
+static bool set_class_key(void *arg, const char *key, const char *value, GError **error)
+{
+	return segment_class_set(arg, key, value, error);
+}
+
+static bool load_group(GKeyFile *file, const char *group, SetKey set, void *arg, GError **error)
+{
+	g_auto(GStrv) keys = g_key_file_get_keys(file, group, NULL, NULL);
+
+	for (char **key = keys; key && *key; key++) {
+		g_autofree char *value = g_key_file_get_value(file, group, *key, NULL);
+
+		if (!set(arg, *key, g_strstrip(value), error)) {
+			g_prefix_error(error, "[%s] ", group);
+			return false;
+		}
+	}
+	return true;
+}
+
+static bool check_name(const char *name, GError **error)
+{
+	if (*name && *name != '.' && !g_ascii_isspace(*name) && !strchr(name, '/') &&
+	    strlen(name) <= CLASS_CONFIG_MAX_NAME)
+		return true;
+	return refuse(error,
+		      "[class %s]: not a name for a class; allowed: 1 to %d bytes without a slash, "
+		      "the first neither a dot nor a blank",
+		      name, CLASS_CONFIG_MAX_NAME);
+}
+
+static bool load_class(GKeyFile *file, const char *group, GPtrArray *classes, GError **error)
+{
+	const char *name = group + strlen(CLASS_PREFIX);
+	SegmentClass *class;
+
+	if (!check_name(name, error))
+		return false;
+	class = segment_class_new(name);
+	g_ptr_array_add(classes, class);
+	return load_group(file, group, set_class_key, class, error);
+}
+
+static bool load_groups(GKeyFile *file, GPtrArray *classes, ClassConfigSet set_mount_key, void *arg,
+			GError **error)
+{
+	g_auto(GStrv) groups = g_key_file_get_groups(file, NULL);
+	bool ok = true;
+
+	if (!*groups)
+		return refuse(error, "holds no group; allowed: %s", GROUPS_ALLOWED);
+	for (char **group = groups; *group && ok; group++) {
+		if (strcmp(*group, MOUNT_GROUP) == 0)
+			ok = load_group(file, *group, set_mount_key, arg, error);
+		else if (g_str_has_prefix(*group, CLASS_PREFIX))
+			ok = load_class(file, *group, classes, error);
+		else
+			ok = refuse(error, "[%s]: unknown group; allowed: %s", *group,
+				    GROUPS_ALLOWED);
+	}
+	return ok;
+}
+
+static void destroy_class(void *class)
+{
+	segment_class_free(class);
+}
+
+static bool load_file(const char *path, GPtrArray *classes, ClassConfigSet set_mount_key, void *arg,
+		      GError **error)
+{
+	g_autoptr(GString) text = g_string_new(NULL);
+	g_autoptr(GKeyFile) file = g_key_file_new();
+	/* Without this flag GKeyFile drops `key[de]` silently; with it, it is an unknown key. */
+	GKeyFileFlags flags = G_KEY_FILE_KEEP_TRANSLATIONS;
+
+	return read_text(path, text, error) && check_lines(text, error) &&
+	       g_key_file_load_from_data(file, text->str, text->len, flags, error) &&
+	       load_groups(file, classes, set_mount_key, arg, error);
+}
+
+bool class_config_load(const char *path, ClassRules *rules, ClassConfigSet set_mount_key, void *arg,
+		       GError **error)
+{
+	g_autoptr(GPtrArray) classes = g_ptr_array_new_with_free_func(destroy_class);
+
+	if (!load_file(path, classes, set_mount_key, arg, error)) {
+		g_prefix_error(error, "%s: ", path);
+		return false;
+	}
+	g_ptr_array_set_free_func(classes, NULL);
+	for (size_t i = 0; i < classes->len; i++)
+		class_rules_add(rules, g_ptr_array_index(classes, i));
+	return true;
+}

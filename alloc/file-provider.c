@@ -1,0 +1,396 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "alloc/file-provider.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "alloc/cleanup.h"
+#include "alloc/segment-name.h"
+#include "alloc/sync.h"
+#include "alloc/warmer.h"
+
+struct FileProvider {
+	SegmentProvider base;
+	/* Immutable. */
+	PoolDir *dir;
+	const Sys *sys;
+	FileProviderConfig config;
+	const Log *log;
+	/* Counts up from a random start: a name is not used twice in the life of a source. */
+	atomic_uint_fast64_t next_serial;
+	atomic_uint_fast64_t held_bytes;
+	/* Protects dir->adoptable. */
+	Mutex lock;
+};
+
+/* The times of a segment that nobody has had. */
+static const struct timespec never[2];
+
+static FileProvider *file_provider(SegmentProvider *base)
+{
+	return (FileProvider *)base;
+}
+
+/* What a ready segment's size must be. Published, it is size_bytes or empty. */
+static off_t ready_size(const SegmentClass *class)
+{
+	return class->kind == SEGMENT_KIND_MAPPED ? (off_t)class->size_bytes + 1 : 0;
+}
+
+static void hold(FileProvider *provider, uint64_t bytes)
+{
+	atomic_fetch_add_explicit(&provider->held_bytes, bytes, memory_order_relaxed);
+}
+
+static void let_go(FileProvider *provider, uint64_t bytes)
+{
+	atomic_fetch_sub_explicit(&provider->held_bytes, bytes, memory_order_relaxed);
+}
+
+static Segment *segment_new(const SegmentClass *class)
+{
+	Segment *segment = g_new(Segment, 1);
+
+	*segment = (Segment){ .class = class, .fd = -1, .mode = 0600 };
+	return segment;
+}
+
+static void segment_free(FileProvider *provider, Segment *segment)
+{
+	if (segment->map)
+		provider->sys->munmap(provider->sys, segment->map, segment->map_bytes);
+	cleanup_fd(&segment->fd);
+	g_free(segment);
+}
+
+/* Also for one that is only half there. */
+static void file_provider_discard(SegmentProvider *base, Segment *segment)
+{
+	FileProvider *provider = file_provider(base);
+	int r = provider->sys->unlinkat(provider->sys, provider->dir->segments_fd, segment->name, 0);
+
+	if (r < 0 && r != -ENOENT)
+		log_warning(provider->log, "pool: cannot remove %s: %s", segment->name, g_strerror(-r));
+	let_go(provider, segment->class->size_bytes);
+	segment_free(provider, segment);
+}
+
+static void file_provider_release(SegmentProvider *base, Segment *segment)
+{
+	segment_free(file_provider(base), segment);
+}
+
+static int create_file(FileProvider *provider, const SegmentClass *class, Segment **ret_segment)
+{
+	Segment *segment = segment_new(class);
+	int fd;
+
+	segment_name_warming(segment->name, atomic_fetch_add(&provider->next_serial, 1));
+	fd = provider->sys->openat(provider->sys, provider->dir->segments_fd, segment->name,
+				   O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (fd < 0) {
+		g_free(segment);
+		return fd;
+	}
+	segment->fd = fd;
+	segment->uid = geteuid();
+	segment->gid = getegid();
+	hold(provider, class->size_bytes);
+	*ret_segment = segment;
+	return 0;
+}
+
+static int map_and_populate(FileProvider *provider, Segment *segment, const atomic_bool *cancel)
+{
+	const SegmentClass *class = segment->class;
+	int r;
+
+	if (class->kind != SEGMENT_KIND_MAPPED)
+		return 0;
+	r = provider->sys->mmap_shared(provider->sys, segment->fd, class->size_bytes, &segment->map);
+	if (r < 0)
+		return r;
+	segment->map_bytes = class->size_bytes;
+	return warmer_populate(provider->sys, segment->map, segment->map_bytes, cancel);
+}
+
+/* Marks the file as one that nobody has had, and names it so. */
+static int mark_ready(FileProvider *provider, Segment *segment)
+{
+	const Sys *sys = provider->sys;
+	char name[SEGMENT_NAME_SIZE];
+	int r;
+
+	if (segment->class->kind == SEGMENT_KIND_MAPPED) {
+		r = sys->ftruncate(sys, segment->fd, ready_size(segment->class));
+		if (r < 0)
+			return r;
+	}
+	r = sys->futimens(sys, segment->fd, never);
+	if (r < 0)
+		return r;
+	segment_name_ready(name, segment->class, atomic_fetch_add(&provider->next_serial, 1));
+	r = sys->renameat2(sys, provider->dir->segments_fd, segment->name, provider->dir->segments_fd,
+			   name, 0);
+	if (r < 0)
+		return r;
+	g_strlcpy(segment->name, name, sizeof(segment->name));
+	return 0;
+}
+
+static int prepare_new(FileProvider *provider, const SegmentClass *class, const atomic_bool *cancel,
+		       Segment **ret_segment)
+{
+	Segment *segment;
+	int r = create_file(provider, class, &segment);
+
+	if (r < 0)
+		return r;
+	r = warmer_fill(provider->sys, segment->fd, class, cancel);
+	if (r == 0)
+		r = map_and_populate(provider, segment, cancel);
+	if (r == 0)
+		r = mark_ready(provider, segment);
+	if (r < 0) {
+		file_provider_discard(&provider->base, segment);
+		return r;
+	}
+	*ret_segment = segment;
+	return 0;
+}
+
+/* A file found in the pool serves if it is just as mark_ready left it. */
+static bool is_untouched(const struct stat *attr, const SegmentClass *class)
+{
+	return S_ISREG(attr->st_mode) && attr->st_nlink == 1 && attr->st_size == ready_size(class) &&
+	       attr->st_mtim.tv_sec == 0 && attr->st_mtim.tv_nsec == 0 &&
+	       (uint64_t)attr->st_blocks * 512 >= class->size_bytes;
+}
+
+static int open_adoptable(FileProvider *provider, Segment *segment)
+{
+	const Sys *sys = provider->sys;
+	struct stat attr;
+	int r = sys->openat(sys, provider->dir->segments_fd, segment->name,
+			    O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0);
+
+	if (r < 0)
+		return r;
+	segment->fd = r;
+	r = sys->fstat(sys, segment->fd, &attr);
+	if (r < 0)
+		return r;
+	if (!is_untouched(&attr, segment->class))
+		return -EUCLEAN;
+	segment->uid = attr.st_uid;
+	segment->gid = attr.st_gid;
+	segment->mode = attr.st_mode & 07777;
+	return 0;
+}
+
+/* The next name in the pool directory that serves the class, or NULL. */
+static char *pop_adoptable(FileProvider *provider, const SegmentClass *class)
+{
+	SegmentNameParts parts;
+
+	MUTEX_SCOPE(&provider->lock);
+	for (GList *link = provider->dir->adoptable.head; link; link = link->next) {
+		if (segment_name_parse(link->data, &parts) != SEGMENT_NAME_READY ||
+		    !segment_name_serves(&parts, class))
+			continue;
+		char *name = link->data;
+		g_queue_delete_link(&provider->dir->adoptable, link);
+		return name;
+	}
+	return NULL;
+}
+
+static Segment *adopt(FileProvider *provider, const SegmentClass *class, const atomic_bool *cancel)
+{
+	char *name;
+
+	while ((name = pop_adoptable(provider, class))) {
+		Segment *segment = segment_new(class);
+		int r;
+
+		g_strlcpy(segment->name, name, sizeof(segment->name));
+		g_free(name);
+		segment->adopted = true;
+		r = open_adoptable(provider, segment);
+		if (r == 0)
+			r = map_and_populate(provider, segment, cancel);
+		if (r == 0)
+			return segment;
+		if (r == -ECANCELED) {
+			let_go(provider, class->size_bytes);
+			segment_free(provider, segment);
+			return NULL;
+		}
+		log_warning(provider->log, "pool: %s: not as it was left (%s); removed", segment->name,
+			    g_strerror(-r));
+		file_provider_discard(&provider->base, segment);
+	}
+	return NULL;
+}
+
+static int file_provider_prepare(SegmentProvider *base, const SegmentClass *class,
+				 const atomic_bool *cancel, Segment **ret_segment)
+{
+	FileProvider *provider = file_provider(base);
+	Segment *segment = adopt(provider, class, cancel);
+
+	if (!segment)
+		return prepare_new(provider, class, cancel, ret_segment);
+	*ret_segment = segment;
+	return 0;
+}
+
+/* Reserves, so that a full disk is an error now and not a SIGBUS later, but writes nothing. */
+static int reserve_blocks(const Sys *sys, int fd, const SegmentClass *class)
+{
+	int mode = class->kind == SEGMENT_KIND_MAPPED ? 0 : FALLOC_FL_KEEP_SIZE;
+	int r = sys->fallocate(sys, fd, mode, 0, class->size_bytes);
+
+	if (r == -EOPNOTSUPP)
+		r = 0;
+	if (r == 0 && class->kind == SEGMENT_KIND_MAPPED)
+		r = sys->ftruncate(sys, fd, ready_size(class));
+	return r;
+}
+
+static int file_provider_prepare_cold(SegmentProvider *base, const SegmentClass *class,
+				      Segment **ret_segment)
+{
+	FileProvider *provider = file_provider(base);
+	Segment *segment;
+	int r = create_file(provider, class, &segment);
+
+	if (r < 0)
+		return r;
+	segment->cold = true;
+	r = reserve_blocks(provider->sys, segment->fd, class);
+	if (r < 0) {
+		file_provider_discard(base, segment);
+		return r;
+	}
+	*ret_segment = segment;
+	return 0;
+}
+
+static int set_attributes(const Sys *sys, Segment *segment, const SegmentTarget *target)
+{
+	static const struct timespec now[2] = { { .tv_nsec = UTIME_NOW }, { .tv_nsec = UTIME_NOW } };
+	int r;
+
+	if (segment->uid != target->uid || segment->gid != target->gid) {
+		r = sys->fchown(sys, segment->fd, target->uid, target->gid);
+		if (r < 0)
+			return r;
+		segment->uid = target->uid;
+		segment->gid = target->gid;
+	}
+	/* Also after a change of owner, which clears the set-id bits. */
+	if (segment->mode != target->mode || (target->mode & 07000)) {
+		r = sys->fchmod(sys, segment->fd, target->mode);
+		if (r < 0)
+			return r;
+		segment->mode = target->mode;
+	}
+	return sys->futimens(sys, segment->fd, now);
+}
+
+static int rename_and_cut(FileProvider *provider, Segment *segment, const SegmentTarget *target)
+{
+	const Sys *sys = provider->sys;
+	int pool_fd = provider->dir->segments_fd;
+	int r = sys->renameat2(sys, pool_fd, segment->name, target->dir_fd, target->name,
+			       RENAME_NOREPLACE);
+
+	if (r < 0 || segment->class->kind != SEGMENT_KIND_MAPPED)
+		return r;
+	r = sys->ftruncate(sys, segment->fd, segment->class->size_bytes);
+	if (r < 0)
+		sys->renameat2(sys, target->dir_fd, target->name, pool_fd, segment->name,
+			       RENAME_NOREPLACE);
+	return r;
+}
+
+static int file_provider_publish(SegmentProvider *base, Segment *segment, const SegmentTarget *target)
+{
+	FileProvider *provider = file_provider(base);
+	const Sys *sys = provider->sys;
+	int r = set_attributes(sys, segment, target);
+
+	if (r == 0)
+		r = rename_and_cut(provider, segment, target);
+	if (r < 0) {
+		sys->futimens(sys, segment->fd, never);
+		return r;
+	}
+	let_go(provider, segment->class->size_bytes);
+	return 0;
+}
+
+static int file_provider_check_space(SegmentProvider *base, uint64_t bytes)
+{
+	FileProvider *provider = file_provider(base);
+	struct statvfs fs;
+	int r = provider->sys->fstatvfs(provider->sys, provider->dir->segments_fd, &fs);
+
+	if (r < 0)
+		return r;
+	uint64_t available = (uint64_t)fs.f_bavail * fs.f_frsize;
+	uint64_t reserve = (uint64_t)fs.f_blocks * fs.f_frsize / 100 * provider->config.reserve_percent;
+	return available < bytes || available - bytes < reserve ? -ENOSPC : 0;
+}
+
+FileProvider *file_provider_new(PoolDir *dir, const Sys *sys, const FileProviderConfig *config,
+				const Log *log)
+{
+	FileProvider *provider = g_new0(FileProvider, 1);
+	SegmentNameParts parts;
+	uint64_t serial = 0;
+
+	provider->base = (SegmentProvider){
+		.prepare = file_provider_prepare,
+		.prepare_cold = file_provider_prepare_cold,
+		.publish = file_provider_publish,
+		.discard = file_provider_discard,
+		.release = file_provider_release,
+		.check_space = file_provider_check_space,
+	};
+	provider->dir = dir;
+	provider->sys = sys;
+	provider->config = *config;
+	provider->log = log;
+	mutex_init(&provider->lock);
+	if (getrandom(&serial, sizeof(serial), GRND_NONBLOCK) < 0)
+		serial = monotonic_ns();
+	atomic_init(&provider->next_serial, serial);
+	for (GList *link = dir->adoptable.head; link; link = link->next)
+		if (segment_name_parse(link->data, &parts) == SEGMENT_NAME_READY)
+			hold(provider, parts.size_bytes);
+	return provider;
+}
+
+FileProvider *file_provider_free(FileProvider *provider)
+{
+	if (!provider)
+		return NULL;
+	mutex_deinit(&provider->lock);
+	g_free(provider);
+	return NULL;
+}
+
+SegmentProvider *file_provider_base(FileProvider *provider)
+{
+	return &provider->base;
+}
+
+uint64_t file_provider_held_bytes(FileProvider *provider)
+{
+	return atomic_load_explicit(&provider->held_bytes, memory_order_relaxed);
+}

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "alloc/pool-dir.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "alloc/cleanup.h"
+#include "alloc/segment-name.h"
+
+#define STATE_NAME    "state"
+#define LOCK_NAME     "lock"
+#define SEGMENTS_NAME "pool"
+
+static void set_errno_error(GError **error, const char *format, const char *source, int saved)
+{
+	g_autofree char *what = g_strdup_printf(format, source);
+
+	g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(saved), "%s: %s", what,
+		    g_strerror(saved));
+}
+
+static int open_directory(int parent_fd, const char *name)
+{
+	if (mkdirat(parent_fd, name, 0700) < 0 && errno != EEXIST)
+		return -1;
+	return openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
+
+/* The names inside are trusted because nobody but the daemon's user can have made them. */
+static bool check_owner(int fd, const char *source, GError **error)
+{
+	struct stat attr;
+
+	if (fstat(fd, &attr) == 0 && attr.st_uid == geteuid() && (attr.st_mode & 022) == 0)
+		return true;
+	g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_PERM,
+		    "%s/" POOL_DIR_NAME ": others may write to it; it must belong to the user that runs "
+		    "warmfs, with mode 0700",
+		    source);
+	return false;
+}
+
+static bool lock_directory(PoolDir *dir, const char *source, GError **error)
+{
+	char pid[32] = "?\n";
+	ssize_t n;
+
+	dir->lock_fd = openat(dir->fd, LOCK_NAME, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (dir->lock_fd < 0) {
+		set_errno_error(error, "%s/" POOL_DIR_NAME "/" LOCK_NAME ": cannot open", source, errno);
+		return false;
+	}
+	if (flock(dir->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+		n = pread(dir->lock_fd, pid, sizeof(pid) - 1, 0);
+		pid[MAX(n, 0)] = '\0';
+		g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_AGAIN,
+			    "%s: already served by another warmfs (pid %s); unmount that one first", source,
+			    g_strstrip(pid));
+		return false;
+	}
+	return true;
+}
+
+/* The pid is a courtesy to the one who is refused; the lock is what counts. */
+static void write_pid(int lock_fd)
+{
+	char pid[32];
+	int length = snprintf(pid, sizeof(pid), "%ld\n", (long)getpid());
+
+	if (ftruncate(lock_fd, 0) < 0 || pwrite(lock_fd, pid, length, 0) < 0)
+		return;
+}
+
+PoolDir *pool_dir_open(int source_fd, const char *source, const Log *log, GError **error)
+{
+	g_autoptr(PoolDir) dir = g_new(PoolDir, 1);
+
+	*dir = (PoolDir){ .fd = -1, .segments_fd = -1, .lock_fd = -1, .log = log };
+	g_queue_init(&dir->adoptable);
+	dir->fd = open_directory(source_fd, POOL_DIR_NAME);
+	if (dir->fd < 0) {
+		set_errno_error(error, "%s/" POOL_DIR_NAME ": cannot make or open the directory of the pool",
+				source, errno);
+		return NULL;
+	}
+	if (!check_owner(dir->fd, source, error) || !lock_directory(dir, source, error))
+		return NULL;
+	dir->segments_fd = open_directory(dir->fd, SEGMENTS_NAME);
+	if (dir->segments_fd < 0) {
+		set_errno_error(error, "%s/" POOL_DIR_NAME "/" SEGMENTS_NAME ": cannot make or open", source,
+				errno);
+		return NULL;
+	}
+	return g_steal_pointer(&dir);
+}
+
+PoolDir *pool_dir_close(PoolDir *dir)
+{
+	if (!dir)
+		return NULL;
+	g_queue_clear_full(&dir->adoptable, g_free);
+	cleanup_fd(&dir->segments_fd);
+	cleanup_fd(&dir->lock_fd);
+	cleanup_fd(&dir->fd);
+	g_free(dir);
+	return NULL;
+}
+
+static char *read_boot_id(void)
+{
+	char *id = NULL;
+
+	if (!g_file_get_contents("/proc/sys/kernel/random/boot_id", &id, NULL, NULL))
+		return NULL;
+	return g_strstrip(id);
+}
+
+/* Whether the ready segments left by the last daemon are untouched. A missing or odd file says no. */
+static bool is_trusted(PoolDir *dir)
+{
+	g_autofree char *boot_id = read_boot_id();
+	char text[128] = "", id[64] = "", how[16] = "";
+	auto_fd fd = openat(dir->fd, STATE_NAME, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0)
+		return false;
+	if (sscanf(text, "boot %63s\n%15s", id, how) != 2)
+		return false;
+	return strcmp(how, "clean") == 0 || (boot_id && strcmp(id, boot_id) == 0);
+}
+
+/* Durable on return. The rename makes it whole or not at all. */
+static int write_state(PoolDir *dir, const char *how)
+{
+	g_autofree char *boot_id = read_boot_id();
+	g_autofree char *text = g_strdup_printf("boot %s\n%s\n", boot_id ? boot_id : "unknown", how);
+	auto_fd fd = openat(dir->fd, STATE_NAME ".new", O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC,
+			    0600);
+
+	if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text) || fsync(fd) < 0)
+		return -errno;
+	if (renameat(dir->fd, STATE_NAME ".new", dir->fd, STATE_NAME) < 0 || fsync(dir->fd) < 0)
+		return -errno;
+	return 0;
+}
+
+static void report_foreign(PoolDir *dir, const char *where, const char *name)
+{
+	log_warning(dir->log, "pool: " POOL_DIR_NAME "%s/%s: not made by warmfs; left alone", where, name);
+}
+
+static void remove_leftover(PoolDir *dir, const char *name, const char *why)
+{
+	if (unlinkat(dir->segments_fd, name, 0) == 0)
+		log_notice(dir->log, "pool: removed %s: %s", name, why);
+	else
+		log_warning(dir->log, "pool: cannot remove %s (%s): %s", name, why, g_strerror(errno));
+}
+
+typedef struct Stock {
+	PoolDir *dir;
+	const ClassRules *rules;
+	bool trusted;
+	/* How many more each class can use, in the order of the rules. */
+	unsigned *wanted;
+} Stock;
+
+static bool is_wanted(Stock *stock, const SegmentNameParts *parts)
+{
+	for (size_t i = 0; i < class_rules_count(stock->rules); i++) {
+		if (stock->wanted[i] > 0 && segment_name_serves(parts, class_rules_nth(stock->rules, i))) {
+			stock->wanted[i]--;
+			return true;
+		}
+	}
+	return false;
+}
+
+static void judge_segment(Stock *stock, const char *name)
+{
+	SegmentNameParts parts;
+
+	switch (segment_name_parse(name, &parts)) {
+	case SEGMENT_NAME_WARMING:
+		remove_leftover(stock->dir, name, "half-made");
+		break;
+	case SEGMENT_NAME_READY:
+		if (!stock->trusted)
+			remove_leftover(stock->dir, name, "the last daemon did not stop cleanly before a reboot");
+		else if (!is_wanted(stock, &parts))
+			remove_leftover(stock->dir, name, "no class needs it");
+		else
+			g_queue_push_tail(&stock->dir->adoptable, g_strdup(name));
+		break;
+	case SEGMENT_NAME_FOREIGN:
+		report_foreign(stock->dir, "/" SEGMENTS_NAME, name);
+		break;
+	}
+}
+
+static void judge_own_file(Stock *stock, const char *name)
+{
+	static const char *const own[] = { LOCK_NAME, STATE_NAME, STATE_NAME ".new", SEGMENTS_NAME };
+
+	for (size_t i = 0; i < G_N_ELEMENTS(own); i++)
+		if (strcmp(own[i], name) == 0)
+			return;
+	report_foreign(stock->dir, "", name);
+}
+
+static int for_each_name(int dir_fd, void (*judge)(Stock *stock, const char *name), Stock *stock)
+{
+	/* Opened anew: a DIR takes its descriptor along when it is closed. */
+	int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *stream = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *entry;
+
+	if (!stream) {
+		cleanup_fd(&fd);
+		return -errno;
+	}
+	while ((entry = readdir(stream)))
+		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+			judge(stock, entry->d_name);
+	closedir(stream);
+	return 0;
+}
+
+bool pool_dir_take_stock(PoolDir *dir, const ClassRules *rules, GError **error)
+{
+	g_autofree unsigned *wanted = g_new(unsigned, class_rules_count(rules) + 1);
+	Stock stock = { .dir = dir, .rules = rules, .trusted = is_trusted(dir), .wanted = wanted };
+	int r;
+
+	for (size_t i = 0; i < class_rules_count(rules); i++)
+		wanted[i] = class_rules_nth(rules, i)->ahead;
+	write_pid(dir->lock_fd);
+	r = for_each_name(dir->fd, judge_own_file, &stock);
+	if (r == 0)
+		r = for_each_name(dir->segments_fd, judge_segment, &stock);
+	if (r == 0)
+		r = write_state(dir, "running");
+	if (r < 0)
+		set_errno_error(error, "%s: cannot take stock of the pool", POOL_DIR_NAME, -r);
+	return r == 0;
+}
+
+void pool_dir_mark_clean(PoolDir *dir)
+{
+	int r = write_state(dir, "clean");
+
+	if (r < 0)
+		log_warning(dir->log, "pool: cannot mark " POOL_DIR_NAME " as clean: %s; after a reboot its "
+			    "segments will be made anew", g_strerror(-r));
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * SOURCE/.warmfs: where segments are made and kept until they are taken.
+ *
+ *	lock	held by the one daemon that serves the source; its pid
+ *	state	`boot ID` and `running` or `clean`: what a ready segment found at start is worth
+ *	pool/	the segments (alloc/segment-name.h)
+ *
+ * A ready segment found at start is trusted if the kernel that wrote it still runs (then the page cache
+ * is the truth), or if the last daemon stopped cleanly. After a power cut it is not: the file may have been
+ * published and written, and only the rename been lost.
+ *
+ * Anything else in the directory is somebody's: it is reported and left alone.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include <glib.h>
+
+#include "alloc/log.h"
+#include "alloc/segment-class.h"
+
+#define POOL_DIR_NAME ".warmfs"
+
+typedef struct PoolDir {
+	/* Immutable once open. */
+	int fd;
+	int segments_fd;
+	int lock_fd;
+	const Log *log;
+	/* Names of ready segments that some class can use; each a g_free string. The provider's. */
+	GQueue adoptable;
+} PoolDir;
+
+/* Makes the directory if it is not there, and locks it. `source` is for messages. Changes nothing
+ * if it fails, but for an empty directory it may have made. */
+PoolDir *pool_dir_open(int source_fd, const char *source, const Log *log, GError **error);
+
+/* Removes what is half-made, untrusted or of no use to the classes, lists the rest in `adoptable`, reports
+ * what is foreign, and marks the directory as running. */
+bool pool_dir_take_stock(PoolDir *dir, const ClassRules *rules, GError **error);
+
+/* Marks the directory as cleanly left: call it when no segment is being made or published. */
+void pool_dir_mark_clean(PoolDir *dir);
+
+/* Unlocks. Takes NULL; returns NULL. */
+PoolDir *pool_dir_close(PoolDir *dir);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(PoolDir, pool_dir_close)

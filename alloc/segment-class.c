@@ -1,0 +1,437 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "alloc/segment-class.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include "alloc/byte-size.h"
+
+/* A whole T below what off_t holds: sums with offsets and rounding up never overflow it. */
+#define SIZE_MAX_BYTES ((UINT64_C(8388607)) << 40)
+#define MATCH_ALLOWED \
+	"a pattern for the path below the mount point, such as *.log, wal/* or **/*.log"
+#define SIZE_ALLOWED	"a number of bytes, or one with K, M, G or T, from 1 to 8388607T"
+#define AHEAD_MAX	64
+#define TIMEOUT_MAX_MS	(60 * 60 * 1000)
+#define FOLIO_MIN_BYTES (4 * 1024)
+/* The largest folio of the page cache: what one entry of a page table's middle level maps. */
+#define FOLIO_MAX_BYTES (2 * 1024 * 1024)
+
+#define DEFAULT_AHEAD	    2
+#define DEFAULT_TIMEOUT_MS  5000
+#define DEFAULT_FOLIO_BYTES (64 * 1024)
+
+/* How many bytes of a wrong value an error repeats. */
+#define QUOTED_MAX_BYTES 256
+/* An unknown key is taken for a misspelled one up to this many changed bytes. */
+#define SUGGEST_MAX_DISTANCE 2
+
+static const char *const KIND_NAMES[_SEGMENT_KIND_MAX] = {
+	[SEGMENT_KIND_MAPPED] = "mapped",
+	[SEGMENT_KIND_STREAM] = "stream",
+};
+
+const char *segment_kind_to_string(SegmentKind kind)
+{
+	if (kind < 0 || kind >= _SEGMENT_KIND_MAX)
+		return NULL;
+	return KIND_NAMES[kind];
+}
+
+SegmentKind segment_kind_from_string(const char *name)
+{
+	for (int kind = 0; kind < _SEGMENT_KIND_MAX; kind++)
+		if (strcmp(KIND_NAMES[kind], name) == 0)
+			return (SegmentKind)kind;
+	return _SEGMENT_KIND_INVALID;
+}
+
+SegmentClass *segment_class_new(const char *name)
+{
+	SegmentClass *class = g_new(SegmentClass, 1);
+
+	*class = (SegmentClass){
+		.name = g_strdup(name),
+		.kind = SEGMENT_KIND_MAPPED,
+		.ahead = DEFAULT_AHEAD,
+		.timeout_ms = DEFAULT_TIMEOUT_MS,
+		.folio_bytes = DEFAULT_FOLIO_BYTES,
+	};
+	return class;
+}
+
+SegmentClass *segment_class_free(SegmentClass *class)
+{
+	if (!class)
+		return NULL;
+	g_free(class->name);
+	glob_free(class->match);
+	g_free(class);
+	return NULL;
+}
+
+/*
+ * Setters. Each returns NULL, or what is wrong with the value (free with g_free) and leaves the
+ * class as it was.
+ */
+typedef char *(*SetOption)(SegmentClass *class, const char *value);
+
+static char *set_match(SegmentClass *class, const char *value)
+{
+	g_autoptr(GError) error = NULL;
+	Glob *glob = glob_new(value, &error);
+
+	if (!glob)
+		return g_strdup(error->message);
+	glob_free(class->match);
+	class->match = glob;
+	return NULL;
+}
+
+static char *parse_bytes(const char *value, uint64_t min, uint64_t max, uint64_t *ret_bytes)
+{
+	uint64_t bytes = 0;
+	int r = byte_size_parse(value, &bytes);
+
+	if (r == -EINVAL)
+		return g_strdup("not a size");
+	if (r < 0 || bytes > max)
+		return g_strdup("too large");
+	if (bytes < min)
+		return g_strdup("too small");
+	*ret_bytes = bytes;
+	return NULL;
+}
+
+static char *set_size(SegmentClass *class, const char *value)
+{
+	return parse_bytes(value, 1, SIZE_MAX_BYTES, &class->size_bytes);
+}
+
+static char *set_quota(SegmentClass *class, const char *value)
+{
+	return parse_bytes(value, 1, SIZE_MAX_BYTES, &class->quota_bytes);
+}
+
+static char *set_folio(SegmentClass *class, const char *value)
+{
+	uint64_t bytes = 0;
+	char *wrong = parse_bytes(value, FOLIO_MIN_BYTES, FOLIO_MAX_BYTES, &bytes);
+
+	if (wrong)
+		return wrong;
+	if (bytes & (bytes - 1))
+		return g_strdup("not a power of two");
+	class->folio_bytes = bytes;
+	return NULL;
+}
+
+static char *set_kind(SegmentClass *class, const char *value)
+{
+	SegmentKind kind = segment_kind_from_string(value);
+
+	if (kind == _SEGMENT_KIND_INVALID)
+		return g_strdup("not a kind");
+	class->kind = kind;
+	return NULL;
+}
+
+static char *parse_number(const char *digits, uint64_t min, uint64_t max, unsigned *ret_number)
+{
+	g_autoptr(GError) error = NULL;
+	uint64_t number;
+
+	if (g_ascii_string_to_unsigned(digits, 10, min, max, &number, &error)) {
+		*ret_number = (unsigned)number;
+		return NULL;
+	}
+	if (error->code == G_NUMBER_PARSER_ERROR_INVALID)
+		return g_strdup("not a whole number");
+	return g_strdup("out of range");
+}
+
+static char *set_ahead(SegmentClass *class, const char *value)
+{
+	return parse_number(value, 0, AHEAD_MAX, &class->ahead);
+}
+
+static char *set_timeout(SegmentClass *class, const char *value)
+{
+	size_t length = strspn(value, "0123456789");
+	g_autofree char *digits = g_strndup(value, length);
+	const char *unit = value + length;
+	unsigned factor_ms, number = 0;
+	char *wrong;
+
+	if (*unit == '\0' || strcmp(unit, "ms") == 0)
+		factor_ms = 1;
+	else if (strcmp(unit, "s") == 0)
+		factor_ms = 1000;
+	else
+		return g_strdup("not a time");
+	wrong = parse_number(digits, 1, TIMEOUT_MAX_MS / factor_ms, &number);
+	if (wrong)
+		return wrong;
+	class->timeout_ms = number * factor_ms;
+	return NULL;
+}
+
+static char *set_on_timeout(SegmentClass *class, const char *value)
+{
+	bool fail = strcmp(value, "fail") == 0;
+
+	if (!fail && strcmp(value, "cold") != 0)
+		return g_strdup("not an action");
+	class->fail_on_timeout = fail;
+	return NULL;
+}
+
+typedef struct ClassOption {
+	const char *key;
+	SetOption set;
+	const char *allowed;
+} ClassOption;
+
+static const ClassOption OPTIONS[] = {
+	{ "match", set_match, MATCH_ALLOWED },
+	{ "size", set_size, SIZE_ALLOWED },
+	{ "kind", set_kind, "mapped or stream" },
+	{ "ahead", set_ahead, "a number of segments from 0 to 64" },
+	{ "timeout", set_timeout, "milliseconds, or a number with ms or s, from 1ms to 3600s" },
+	{ "on_timeout", set_on_timeout, "cold or fail" },
+	{ "folio", set_folio, "a power of two from 4K to 2M" },
+	{ "quota", set_quota, SIZE_ALLOWED },
+};
+
+static const ClassOption *find_option(const char *key)
+{
+	for (size_t i = 0; i < G_N_ELEMENTS(OPTIONS); i++)
+		if (strcmp(OPTIONS[i].key, key) == 0)
+			return &OPTIONS[i];
+	return NULL;
+}
+
+bool segment_class_has_key(const char *key)
+{
+	return find_option(key);
+}
+
+/* As much of the text as an error repeats. */
+static char *quoted(const char *text)
+{
+	if (strlen(text) <= QUOTED_MAX_BYTES)
+		return g_strdup(text);
+	return g_strdup_printf("%.*s...", QUOTED_MAX_BYTES, text);
+}
+
+/* Whatever the names and values in it hold, an error is one line of UTF-8. Always false. */
+static bool G_GNUC_PRINTF(3, 4) refuse(GError **error, GOptionError code, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	g_autofree char *text = g_strdup_vprintf(format, args);
+	va_end(args);
+	for (char *at = text; *at; at++)
+		if (g_ascii_iscntrl(*at))
+			*at = '?';
+	g_autofree char *valid = g_utf8_make_valid(text, -1);
+	g_set_error_literal(error, G_OPTION_ERROR, code, valid);
+	return false;
+}
+
+/* Levenshtein's distance; SIZE_MAX where `b` is longer than any key. */
+static size_t edit_distance(const char *a, const char *b)
+{
+	size_t a_length = strlen(a), b_length = strlen(b);
+	size_t row[16];
+
+	if (b_length >= G_N_ELEMENTS(row))
+		return SIZE_MAX;
+	for (size_t j = 0; j <= b_length; j++)
+		row[j] = j;
+	for (size_t i = 1; i <= a_length; i++) {
+		size_t diagonal = row[0];
+
+		row[0] = i;
+		for (size_t j = 1; j <= b_length; j++) {
+			size_t changed = diagonal + (a[i - 1] != b[j - 1]);
+
+			diagonal = row[j];
+			row[j] = MIN(changed, MIN(row[j], row[j - 1]) + 1);
+		}
+	}
+	return row[b_length];
+}
+
+static const char *closest_key(const char *key)
+{
+	const char *closest = NULL;
+	size_t least = SUGGEST_MAX_DISTANCE + 1;
+
+	for (size_t i = 0; i < G_N_ELEMENTS(OPTIONS); i++) {
+		size_t distance = edit_distance(key, OPTIONS[i].key);
+
+		if (distance < least) {
+			least = distance;
+			closest = OPTIONS[i].key;
+		}
+	}
+	return closest;
+}
+
+static bool refuse_key(const char *key, const char *value, GError **error)
+{
+	g_autoptr(GString) text = g_string_new(NULL);
+	g_autofree char *quoted_key = quoted(key);
+	g_autofree char *quoted_value = quoted(value);
+	const char *meant = closest_key(key);
+
+	g_string_append_printf(text, "%s=%s: unknown key", quoted_key, quoted_value);
+	if (meant)
+		g_string_append_printf(text, ", did you mean %s?", meant);
+	for (size_t i = 0; i < G_N_ELEMENTS(OPTIONS); i++)
+		g_string_append_printf(text, "%s%s", i ? ", " : "; allowed: ", OPTIONS[i].key);
+	return refuse(error, G_OPTION_ERROR_UNKNOWN_OPTION, "%s", text->str);
+}
+
+bool segment_class_set(SegmentClass *class, const char *key, const char *value, GError **error)
+{
+	const ClassOption *option = find_option(key);
+	g_autofree char *quoted_value = quoted(value);
+	g_autofree char *wrong = NULL;
+
+	if (!option)
+		return refuse_key(key, value, error);
+	wrong = option->set(class, value);
+	if (!wrong)
+		return true;
+	return refuse(error, G_OPTION_ERROR_BAD_VALUE, "%s=%s: %s; allowed: %s", key, quoted_value,
+		      wrong, option->allowed);
+}
+
+struct ClassRules {
+	GPtrArray *classes;
+};
+
+static void destroy_class(void *class)
+{
+	segment_class_free(class);
+}
+
+ClassRules *class_rules_new(void)
+{
+	ClassRules *rules = g_new(ClassRules, 1);
+
+	rules->classes = g_ptr_array_new_with_free_func(destroy_class);
+	return rules;
+}
+
+ClassRules *class_rules_free(ClassRules *rules)
+{
+	if (!rules)
+		return NULL;
+	g_ptr_array_unref(rules->classes);
+	g_free(rules);
+	return NULL;
+}
+
+void class_rules_add(ClassRules *rules, SegmentClass *class)
+{
+	g_ptr_array_add(rules->classes, class);
+}
+
+size_t class_rules_count(const ClassRules *rules)
+{
+	return rules->classes->len;
+}
+
+const SegmentClass *class_rules_nth(const ClassRules *rules, size_t nth)
+{
+	return g_ptr_array_index(rules->classes, nth);
+}
+
+/* Whether the class's full pool, or its one urgent segment, fits. */
+static bool check_space(const SegmentClass *class, uint64_t filesystem_bytes, GError **error)
+{
+	unsigned segments = MAX(class->ahead, 1);
+	uint64_t needed;
+	g_autofree char *needed_text = NULL;
+	g_autofree char *size = byte_size_format(class->size_bytes);
+	g_autofree char *filesystem = byte_size_format(filesystem_bytes);
+	g_autofree char *quota = byte_size_format(class->quota_bytes);
+
+	if (__builtin_mul_overflow(class->size_bytes, (uint64_t)segments, &needed)) {
+		needed = UINT64_MAX;
+		needed_text = g_strdup("over 16777215T");
+	} else {
+		needed_text = byte_size_format(needed);
+	}
+	if (needed > filesystem_bytes)
+		return refuse(error, G_OPTION_ERROR_BAD_VALUE,
+			      "class \"%s\": size=%s with ahead=%u needs %s, but the filesystem "
+			      "holds %s; make size or ahead smaller",
+			      class->name, size, class->ahead, needed_text, filesystem);
+	if (class->quota_bytes && needed > class->quota_bytes)
+		return refuse(error, G_OPTION_ERROR_BAD_VALUE,
+			      "class \"%s\": size=%s with ahead=%u needs %s, but quota=%s; make "
+			      "size or ahead smaller, or quota larger",
+			      class->name, size, class->ahead, needed_text, quota);
+	return true;
+}
+
+static bool check_class(const SegmentClass *class, uint64_t filesystem_bytes, GError **error)
+{
+	if (!class->match)
+		return refuse(error, G_OPTION_ERROR_BAD_VALUE,
+			      "class \"%s\": match is missing; allowed: %s", class->name,
+			      MATCH_ALLOWED);
+	if (!class->size_bytes)
+		return refuse(error, G_OPTION_ERROR_BAD_VALUE,
+			      "class \"%s\": size is missing; allowed: %s", class->name,
+			      SIZE_ALLOWED);
+	return check_space(class, filesystem_bytes, error);
+}
+
+static bool check_pair(const SegmentClass *a, const SegmentClass *b, GError **error)
+{
+	if (strcmp(a->name, b->name) == 0)
+		return refuse(error, G_OPTION_ERROR_BAD_VALUE,
+			      "two classes are named \"%s\"; give each its own name", a->name);
+	if (glob_overlaps(a->match, b->match))
+		return refuse(error, G_OPTION_ERROR_BAD_VALUE,
+			      "class \"%s\" (match=%s) and class \"%s\" (match=%s) both match some "
+			      "paths; make the patterns disjoint",
+			      a->name, glob_pattern(a->match), b->name, glob_pattern(b->match));
+	return true;
+}
+
+bool class_rules_check(const ClassRules *rules, uint64_t filesystem_bytes, GError **error)
+{
+	size_t count = class_rules_count(rules);
+
+	if (count > CLASS_RULES_MAX)
+		return refuse(error, G_OPTION_ERROR_BAD_VALUE, "%zu classes; allowed: at most %d",
+			      count, CLASS_RULES_MAX);
+	for (size_t i = 0; i < count; i++)
+		if (!check_class(class_rules_nth(rules, i), filesystem_bytes, error))
+			return false;
+	for (size_t i = 0; i < count; i++)
+		for (size_t j = i + 1; j < count; j++)
+			if (!check_pair(class_rules_nth(rules, i), class_rules_nth(rules, j),
+					error))
+				return false;
+	return true;
+}
+
+const SegmentClass *class_rules_find(const ClassRules *rules, const char *path)
+{
+	for (size_t i = 0; i < class_rules_count(rules); i++) {
+		const SegmentClass *class = class_rules_nth(rules, i);
+
+		if (glob_match(class->match, path))
+			return class;
+	}
+	return NULL;
+}

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A class says which new files get segments, of what kind and size, and how many are kept ahead.
+ *
+ * Ownership: a ClassRules owns its classes. Both are built and checked by one thread, and immutable
+ * (so readable from any thread without a lock) from then on.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <glib.h>
+
+#include "alloc/glob.h"
+
+typedef enum SegmentKind {
+	/* Born with its full size, every block zero-written, page cache warm. */
+	SEGMENT_KIND_MAPPED,
+	/* Born empty, with blocks reserved beyond the end of the file. */
+	SEGMENT_KIND_STREAM,
+	_SEGMENT_KIND_MAX,
+	_SEGMENT_KIND_INVALID = -1,
+} SegmentKind;
+
+/* NULL if `kind` is none of the above. */
+const char *segment_kind_to_string(SegmentKind kind);
+/* _SEGMENT_KIND_INVALID if there is no kind of that name. */
+SegmentKind segment_kind_from_string(const char *name);
+
+typedef struct SegmentClass {
+	char *name;
+	/* Tried against the path below the mount point, without a leading slash. */
+	Glob *match;
+	SegmentKind kind;
+	/* Bytes; the size of a `mapped` segment, the reservation of a `stream` one. */
+	uint64_t size_bytes;
+	/* Ready segments wanted. 0: every create waits for a segment of its own. Default 2. */
+	unsigned ahead;
+	/* How long a create waits, milliseconds. Default 5000. */
+	unsigned timeout_ms;
+	/* After that: fail with EAGAIN, or (default) hand out an unprepared file. */
+	bool fail_on_timeout;
+	/* Bytes of one warming write: they decide the size of the cached folios. Default 64K. */
+	size_t folio_bytes;
+	/* Bound on the bytes of ready segments of this class. 0 (default): none. */
+	uint64_t quota_bytes;
+} SegmentClass;
+
+/* With the defaults above; match and size still unset. */
+SegmentClass *segment_class_new(const char *name);
+SegmentClass *segment_class_free(SegmentClass *class);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(SegmentClass, segment_class_free)
+
+/* Whether segment_class_set knows `key`. */
+bool segment_class_has_key(const char *key);
+/*
+ * Sets one option from text (match, size, kind, ahead, timeout, on_timeout, folio, quota). The
+ * error (G_OPTION_ERROR) is one line that names key, value and what is allowed, and, for an unknown
+ * key, the key that was probably meant. On failure the class is as it was.
+ */
+bool segment_class_set(SegmentClass *class, const char *key, const char *value, GError **error);
+
+/* Every class is compared with every other, so there is a limit. class_rules_check enforces it. */
+#define CLASS_RULES_MAX 128
+
+typedef struct ClassRules ClassRules;
+
+ClassRules *class_rules_new(void);
+ClassRules *class_rules_free(ClassRules *rules);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(ClassRules, class_rules_free)
+
+/* Takes ownership of the class. */
+void class_rules_add(ClassRules *rules, SegmentClass *class);
+size_t class_rules_count(const ClassRules *rules);
+const SegmentClass *class_rules_nth(const ClassRules *rules, size_t nth);
+
+/*
+ * Refuses what cannot work: a class without match or size, two classes of one name, two that match
+ * one path, more in a full pool (size x ahead) than the filesystem (of filesystem_bytes) or the
+ * class's own quota holds. No classes at all are fine. The error (G_OPTION_ERROR) is one line that
+ * names the classes.
+ */
+bool class_rules_check(const ClassRules *rules, uint64_t filesystem_bytes, GError **error);
+
+/* The class of a new file, or NULL. `path` is relative to the mount point. Any thread. */
+const SegmentClass *class_rules_find(const ClassRules *rules, const char *path);

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One prepared file. It has one owner at a time: the thread that prepares it, then the pool, then whoever took
+ * it. Its fields are that owner's to read and write, without a lock.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "alloc/segment-class.h"
+
+/* Room for the longest name in the pool directory, with its end. */
+#define SEGMENT_NAME_SIZE 96
+
+typedef struct Segment {
+	const SegmentClass *class;
+	/* Open read-write, or -1 once somebody took it. */
+	int fd;
+	/* The warmed pages, or NULL. map_bytes is the class's size. */
+	void *map;
+	size_t map_bytes;
+	/* In the pool directory, until it is published. */
+	char name[SEGMENT_NAME_SIZE];
+	/* As the inode has them now. */
+	uid_t uid;
+	gid_t gid;
+	mode_t mode;
+	/* Found in the pool directory at start, not made by this process. */
+	bool adopted;
+	/* Not warmed: a create's wait was over. It never goes to the pool. */
+	bool cold;
+} Segment;
+
+/* Where a segment becomes visible, and as whose. Borrowed for the call. */
+typedef struct SegmentTarget {
+	int dir_fd;
+	const char *name;
+	uid_t uid;
+	gid_t gid;
+	/* Permission bits, umask applied. */
+	mode_t mode;
+} SegmentTarget;

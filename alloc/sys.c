@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "alloc/sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define NEGATIVE_ERRNO(call) ((call) < 0 ? -errno : 0)
+
+static int kernel_openat(const Sys *sys, int dir_fd, const char *name, int flags, mode_t mode)
+{
+	int fd = openat(dir_fd, name, flags, mode);
+
+	(void)sys;
+	return fd < 0 ? -errno : fd;
+}
+
+static int kernel_unlinkat(const Sys *sys, int dir_fd, const char *name, int flags)
+{
+	(void)sys;
+	return NEGATIVE_ERRNO(unlinkat(dir_fd, name, flags));
+}
+
+static int kernel_renameat2(const Sys *sys, int old_dir_fd, const char *old_name, int new_dir_fd,
+			    const char *new_name, unsigned flags)
+{
+	(void)sys;
+	return NEGATIVE_ERRNO(renameat2(old_dir_fd, old_name, new_dir_fd, new_name, flags));
+}
+
+static int kernel_fallocate(const Sys *sys, int fd, int mode, off_t offset, off_t length)
+{
+	(void)sys;
+	return NEGATIVE_ERRNO(fallocate(fd, mode, offset, length));
+}
+
+static int kernel_ftruncate(const Sys *sys, int fd, off_t length)
+{
+	(void)sys;
+	return NEGATIVE_ERRNO(ftruncate(fd, length));
+}
+
+static ssize_t kernel_pwrite(const Sys *sys, int fd, const void *data, size_t length, off_t offset)
+{
+	ssize_t n = pwrite(fd, data, length, offset);
+
+	(void)sys;
+	return n < 0 ? -errno : n;
+}
+
+static int kernel_fsync(const Sys *sys, int fd)
+{
+	(void)sys;
+	return NEGATIVE_ERRNO(fsync(fd));
+}
+
+static int kernel_sync_file_range(const Sys *sys, int fd, off_t offset, off_t length, unsigned flags)
+{
+	(void)sys;
+	return NEGATIVE_ERRNO(sync_file_range(fd, offset, length, flags));
+}
+
+static int kernel_fstat(const Sys *sys, int fd, struct stat *ret_attr)
+{
+	(void)sys;
+	return NEGATIVE_ERRNO(fstat(fd, ret_attr));
+}
+
+static int kernel_fstatvfs(const Sys *sys, int fd, struct statvfs *ret_attr)
+{
+	(void)sys;
+	return NEGATIVE_ERRNO(fstatvfs(fd, ret_attr));
+}
+
+static int kernel_fchown(const Sys *sys, int fd, uid_t uid, gid_t gid)
+{
+	(void)sys;
+	return NEGATIVE_ERRNO(fchown(fd, uid, gid));
+}
+
+static int kernel_fchmod(const Sys *sys, int fd, mode_t mode)
+{
+	(void)sys;
+	return NEGATIVE_ERRNO(fchmod(fd, mode));
+}
+
+static int kernel_futimens(const Sys *sys, int fd, const struct timespec times[2])
+{
+	(void)sys;
+	return NEGATIVE_ERRNO(futimens(fd, times));
+}
+
+static int kernel_mmap_shared(const Sys *sys, int fd, size_t length, void **ret_map)
+{
+	void *map = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	(void)sys;
+	if (map == MAP_FAILED)
+		return -errno;
+	*ret_map = map;
+	return 0;
+}
+
+static int kernel_munmap(const Sys *sys, void *map, size_t length)
+{
+	(void)sys;
+	return NEGATIVE_ERRNO(munmap(map, length));
+}
+
+static int kernel_madvise(const Sys *sys, void *map, size_t length, int advice)
+{
+	(void)sys;
+	return NEGATIVE_ERRNO(madvise(map, length, advice));
+}
+
+const Sys sys_kernel = {
+	.openat = kernel_openat,
+	.unlinkat = kernel_unlinkat,
+	.renameat2 = kernel_renameat2,
+	.fallocate = kernel_fallocate,
+	.ftruncate = kernel_ftruncate,
+	.pwrite = kernel_pwrite,
+	.fsync = kernel_fsync,
+	.sync_file_range = kernel_sync_file_range,
+	.fstat = kernel_fstat,
+	.fstatvfs = kernel_fstatvfs,
+	.fchown = kernel_fchown,
+	.fchmod = kernel_fchmod,
+	.futimens = kernel_futimens,
+	.mmap_shared = kernel_mmap_shared,
+	.munmap = kernel_munmap,
+	.madvise = kernel_madvise,
+};

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The system calls by which segments are made, behind a table, so that a test can make any of them fail.
+ * Each returns what the call returns, or -errno. `sys_kernel` is the real one.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/types.h>
+
+typedef struct Sys Sys;
+
+struct Sys {
+	int (*openat)(const Sys *sys, int dir_fd, const char *name, int flags, mode_t mode);
+	int (*unlinkat)(const Sys *sys, int dir_fd, const char *name, int flags);
+	int (*renameat2)(const Sys *sys, int old_dir_fd, const char *old_name, int new_dir_fd,
+			 const char *new_name, unsigned flags);
+	int (*fallocate)(const Sys *sys, int fd, int mode, off_t offset, off_t length);
+	int (*ftruncate)(const Sys *sys, int fd, off_t length);
+	ssize_t (*pwrite)(const Sys *sys, int fd, const void *data, size_t length, off_t offset);
+	int (*fsync)(const Sys *sys, int fd);
+	int (*sync_file_range)(const Sys *sys, int fd, off_t offset, off_t length, unsigned flags);
+	int (*fstat)(const Sys *sys, int fd, struct stat *ret_attr);
+	int (*fstatvfs)(const Sys *sys, int fd, struct statvfs *ret_attr);
+	int (*fchown)(const Sys *sys, int fd, uid_t uid, gid_t gid);
+	int (*fchmod)(const Sys *sys, int fd, mode_t mode);
+	int (*futimens)(const Sys *sys, int fd, const struct timespec times[2]);
+	int (*mmap_shared)(const Sys *sys, int fd, size_t length, void **ret_map);
+	int (*munmap)(const Sys *sys, void *map, size_t length);
+	int (*madvise)(const Sys *sys, void *map, size_t length, int advice);
+};
+
+extern const Sys sys_kernel;
