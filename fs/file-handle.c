@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The kernel has one way of moving data for all handles of an inode that are open at a time, and one backing
+ * file for them. The first to open decides, the last to close ends it.
+ */
+#include "fs/file-handle.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "alloc/cleanup.h"
+#include "fs/ownership.h"
+
+static bool may_write(int flags)
+{
+	return (flags & O_ACCMODE) != O_RDONLY;
+}
+
+/* Writes that the kernel passes through run with our rights, and would leave set-id bits in place. */
+static bool has_set_ids(int fd)
+{
+	struct stat attr;
+
+	return fstat(fd, &attr) < 0 || (attr.st_mode & (S_ISUID | S_ISGID));
+}
+
+static void give_up_passthrough(Fs *fs, int error)
+{
+	/* The first to see it says so. */
+	if (atomic_exchange(&fs->passthrough, false))
+		log_warning(fs->log,
+			    "passthrough: the kernel refused it (%s: no CAP_SYS_ADMIN, or a source that "
+			    "cannot be stacked on); data goes through the daemon: correct, but slower",
+			    g_strerror(error));
+}
+
+static void begin_io(fuse_req_t req, Inode *inode, int fd, const struct fuse_file_info *fi)
+{
+	Fs *fs = fs_of(req);
+
+	inode->io = INODE_IO_DAEMON;
+	if (!atomic_load_explicit(&fs->passthrough, memory_order_relaxed) ||
+	    (may_write(fi->flags) && has_set_ids(fd)))
+		return;
+	errno = 0;
+	inode->backing_id = fuse_passthrough_open(req, fd);
+	if (inode->backing_id > 0)
+		inode->io = INODE_IO_PASSTHROUGH;
+	else
+		give_up_passthrough(fs, errno);
+}
+
+static void end_io(fuse_req_t req, Inode *inode)
+{
+	if (inode->io == INODE_IO_PASSTHROUGH)
+		fuse_passthrough_close(req, inode->backing_id);
+	inode->io = INODE_IO_CLOSED;
+	inode->backing_id = 0;
+}
+
+static void join_io(fuse_req_t req, Inode *inode, int fd, struct fuse_file_info *fi)
+{
+	MUTEX_SCOPE(&inode->lock);
+	if (inode->n_io_handles++ == 0)
+		begin_io(req, inode, fd, fi);
+	if (inode->io == INODE_IO_PASSTHROUGH)
+		fi->backing_id = inode->backing_id;
+	else
+		/* Our buffers are not aligned as O_DIRECT wants them. */
+		fcntl(fd, F_SETFL, fi->flags & O_APPEND);
+}
+
+int file_handle_open(fuse_req_t req, Inode *inode, int fd, struct fuse_file_info *fi)
+{
+	Fs *fs = fs_of(req);
+	auto_fd owned = fd;
+	uint64_t index = slot_table_allocate(&fs->files);
+	FileHandle *handle;
+
+	if (index == 0)
+		return -ENFILE;
+	handle = slot_table_get(&fs->files, index);
+	*handle = (FileHandle){ .fd = steal_fd(&owned), .flags = fi->flags };
+	fi->fh = index;
+	fi->noflush = 1;
+	inode_table_hold(&fs->inodes, inode);
+	if (may_write(fi->flags))
+		atomic_fetch_add(&inode->n_writers, 1);
+	join_io(req, inode, fd, fi);
+	return 0;
+}
+
+void file_handle_close(fuse_req_t req, Inode *inode, const struct fuse_file_info *fi)
+{
+	Fs *fs = fs_of(req);
+	FileHandle *handle = file_handle(fs, fi);
+
+	mutex_lock(&inode->lock);
+	if (--inode->n_io_handles == 0)
+		end_io(req, inode);
+	mutex_unlock(&inode->lock);
+	if (may_write(handle->flags))
+		atomic_fetch_sub(&inode->n_writers, 1);
+	close(handle->fd);
+	slot_table_free(&fs->files, fi->fh);
+	inode_table_release(&fs->inodes, inode);
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The command line: `warmfs [-f] [-d] [-o OPTION[=VALUE],...] SOURCE MOUNTPOINT`. */
+#pragma once
+
+#include <stdbool.h>
+
+#include <glib.h>
+
+#include "alloc/file-provider.h"
+#include "alloc/segment-class.h"
+#include "fs/fs.h"
+
+typedef struct FsOptions {
+	char *source;
+	char *mount_point;
+	bool foreground;
+	bool debug;
+	bool show_version;
+	/* Of -o and of the configuration file together. */
+	ClassRules *rules;
+	/* Threads that prepare segments. Default: one for two processors, at least 1. */
+	unsigned n_threads;
+	FileProviderConfig provider;
+	FsConfig fs;
+	/* Options for the kernel and libfuse, each "NAME" or "NAME=VALUE". */
+	GPtrArray *mount_options;
+} FsOptions;
+
+/* Parses and checks what can be checked without looking at the source. NULL: *error says which option, its value, and
+ * what is allowed. --help is answered here, and ends the process. */
+FsOptions *fs_options_parse(int argc, char **argv, GError **error);
+FsOptions *fs_options_free(FsOptions *options);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(FsOptions, fs_options_free)

@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Threads: the main one runs libfuse's loop, libfuse adds workers, the allocate service its own; one more waits for
+ * signals, which every other thread has blocked, and so may do anything when one comes.
+ *
+ * Stopping: the service first, so that waiting creates are answered while there still is a session; then the loop.
+ */
+#include "fs/fs-session.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <syslog.h>
+#include <unistd.h>
+
+#include "alloc/cleanup.h"
+#include "fs/daemonize.h"
+#include "fs/fs-log.h"
+#include "fs/mount-point.h"
+
+/* Requests that may block in the daemon at a time (an fsync, a read of a cold file). Waiting creates are not among
+ * them. */
+#define MAX_LOOP_THREADS 64
+
+typedef struct FsSession {
+	const FsOptions *options;
+	Log log;
+	char *mount_point;
+	int source_fd;
+	PoolDir *pool_dir;
+	FileProvider *provider;
+	AllocateService *service;
+	Fs fs;
+	bool fs_ready;
+	struct fuse_session *fuse;
+	bool mounted;
+	pthread_t signal_thread;
+	bool signal_thread_runs;
+} FsSession;
+
+static bool fail(GError **error, const char *what, int saved)
+{
+	g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(saved), "%s: %s", what, g_strerror(saved));
+	return false;
+}
+
+static void log_counters(FsSession *session)
+{
+	for (size_t i = 0; session->service && i < class_rules_count(session->options->rules); i++) {
+		g_autofree char *line = allocate_service_describe(session->service, i);
+
+		log_notice(&session->log, "%s", line);
+	}
+}
+
+static void signals_to_wait_for(sigset_t *set)
+{
+	sigemptyset(set);
+	sigaddset(set, SIGTERM);
+	sigaddset(set, SIGINT);
+	sigaddset(set, SIGHUP);
+	sigaddset(set, SIGUSR1);
+}
+
+static void *signal_thread_run(void *arg)
+{
+	FsSession *session = arg;
+	sigset_t set;
+	int signal_number = 0;
+
+	signals_to_wait_for(&set);
+	for (;;) {
+		if (sigwait(&set, &signal_number) != 0)
+			continue;
+		if (signal_number != SIGUSR1)
+			break;
+		log_counters(session);
+	}
+	if (session->service)
+		allocate_service_stop(session->service);
+	fuse_session_exit(session->fuse);
+	return NULL;
+}
+
+/* Every inode that the kernel knows has a descriptor here. */
+static void raise_descriptor_limit(void)
+{
+	struct rlimit limit = { .rlim_cur = 1048576, .rlim_max = 1048576 };
+
+	if (setrlimit(RLIMIT_NOFILE, &limit) == 0 || getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+static void set_up_process(void)
+{
+	sigset_t set;
+
+	signals_to_wait_for(&set);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	/* A new file's mode is worked out for the application that creates it. */
+	umask(0);
+	raise_descriptor_limit();
+}
+
+/* Everything that can be refused without touching anything. */
+static bool look(FsSession *session, GError **error)
+{
+	const FsOptions *options = session->options;
+	struct statvfs stat;
+
+	session->source_fd = mount_point_open_source(options->source, error);
+	if (session->source_fd < 0 || !mount_point_check(options->mount_point, session->source_fd, error))
+		return false;
+	if (fstatvfs(session->source_fd, &stat) < 0)
+		return fail(error, options->source, errno);
+	if (!class_rules_check(options->rules, (uint64_t)stat.f_blocks * stat.f_frsize, error))
+		return false;
+	session->mount_point = realpath(options->mount_point, NULL);
+	return session->mount_point || fail(error, options->mount_point, errno);
+}
+
+static bool set_up_pool(FsSession *session, GError **error)
+{
+	const FsOptions *options = session->options;
+
+	if (class_rules_count(options->rules) == 0) {
+		log_warning(&session->log, "neither match= nor config= given: no file will be prepared");
+		return true;
+	}
+	session->pool_dir = pool_dir_open(session->source_fd, options->source, &session->log, error);
+	if (!session->pool_dir || !pool_dir_take_stock(session->pool_dir, options->rules, error))
+		return false;
+	session->provider = file_provider_new(session->pool_dir, &sys_kernel, &options->provider,
+					      &session->log);
+	session->service = allocate_service_new(options->rules, file_provider_base(session->provider),
+						&session->log);
+	return true;
+}
+
+static bool set_up_fs(FsSession *session, GError **error)
+{
+	int r = fs_init(&session->fs, session->source_fd, &session->options->fs, &session->log,
+			session->options->rules);
+
+	if (r < 0)
+		return fail(error, "/proc/self/fd", -r);
+	steal_fd(&session->source_fd);
+	session->fs_ready = true;
+	session->fs.service = session->service;
+	session->fs.provider = session->provider;
+	return true;
+}
+
+static char *mount_option_list(const FsOptions *options)
+{
+	char *list = NULL;
+	bool named = false;
+
+	for (guint i = 0; i < options->mount_options->len; i++) {
+		const char *option = g_ptr_array_index(options->mount_options, i);
+
+		named = named || g_str_has_prefix(option, "fsname=");
+		fuse_opt_add_opt_escaped(&list, option);
+	}
+	if (!named) {
+		g_autofree char *name = g_strconcat("fsname=", options->source, NULL);
+
+		fuse_opt_add_opt_escaped(&list, name);
+	}
+	/* The kernel checks permissions, by the modes and ACLs we report, before a request reaches us. */
+	fuse_opt_add_opt(&list, "default_permissions");
+	fuse_opt_add_opt(&list, "subtype=warmfs");
+	if (geteuid() == 0)
+		fuse_opt_add_opt(&list, "allow_other");
+	return list;
+}
+
+static bool mount_session(FsSession *session, GError **error)
+{
+	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
+	char *list = mount_option_list(session->options);
+
+	fuse_opt_add_arg(&args, "warmfs");
+	fuse_opt_add_arg(&args, "-o");
+	fuse_opt_add_arg(&args, list);
+	if (session->options->debug)
+		fuse_opt_add_arg(&args, "-d");
+	session->fuse = fuse_session_new(&args, fs_operations(), sizeof(*fs_operations()), &session->fs);
+	fuse_opt_free_args(&args);
+	free(list);
+	session->fs.session = session->fuse;
+	session->mounted = session->fuse && fuse_session_mount(session->fuse, session->mount_point) == 0;
+	if (session->mounted)
+		return true;
+	g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED,
+		    "MOUNTPOINT %s: cannot mount; is /dev/fuse there, and may you mount?", session->mount_point);
+	return false;
+}
+
+static bool start_threads(FsSession *session, GError **error)
+{
+	int r = 0;
+
+	if (session->service)
+		r = allocate_service_start(session->service, session->options->n_threads);
+	if (r == 0)
+		r = thread_start(&session->signal_thread, "warmfs-signal", signal_thread_run, session);
+	session->signal_thread_runs = r == 0;
+	return r == 0 || fail(error, "cannot start threads", -r);
+}
+
+static bool set_up(FsSession *session, GError **error)
+{
+	return set_up_pool(session, error) && set_up_fs(session, error) && mount_session(session, error) &&
+	       start_threads(session, error);
+}
+
+static void tear_down(FsSession *session)
+{
+	if (session->signal_thread_runs) {
+		pthread_kill(session->signal_thread, SIGTERM);
+		pthread_join(session->signal_thread, NULL);
+	} else if (session->service) {
+		allocate_service_stop(session->service);
+	}
+	log_counters(session);
+	if (session->mounted)
+		fuse_session_unmount(session->fuse);
+	g_clear_pointer(&session->fuse, fuse_session_destroy);
+	session->service = allocate_service_free(session->service);
+	session->provider = file_provider_free(session->provider);
+	if (session->pool_dir)
+		pool_dir_mark_clean(session->pool_dir);
+	session->pool_dir = pool_dir_close(session->pool_dir);
+	if (session->fs_ready)
+		fs_deinit(&session->fs);
+	cleanup_fd(&session->source_fd);
+	g_clear_pointer(&session->mount_point, free);
+	fs_log_deinit(&session->log);
+}
+
+static void serve(FsSession *session)
+{
+	struct fuse_loop_config *config = fuse_loop_cfg_create();
+
+	fuse_loop_cfg_set_max_threads(config, MAX_LOOP_THREADS);
+	fuse_session_loop_mt(session->fuse, config);
+	fuse_loop_cfg_destroy(config);
+}
+
+static bool go_to_background(FsSession *session, int *ret_notify_fd, GError **error)
+{
+	*ret_notify_fd = -1;
+	if (session->options->foreground)
+		return true;
+	*ret_notify_fd = daemonize_begin();
+	return *ret_notify_fd >= 0 || fail(error, "cannot fork", -*ret_notify_fd);
+}
+
+bool fs_session_run(const FsOptions *options, GError **error)
+{
+	FsSession session = { .options = options, .source_fd = -1 };
+	int notify_fd = -1;
+	bool ok;
+
+	fs_log_init(&session.log, options->debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_NOTICE);
+	set_up_process();
+	ok = look(&session, error) && go_to_background(&session, &notify_fd, error) &&
+	     set_up(&session, error);
+	if (ok) {
+		log_notice(&session.log, "serving %s at %s", options->source, session.mount_point);
+		if (notify_fd >= 0) {
+			fuse_log_enable_syslog("warmfs", LOG_PID, LOG_DAEMON);
+			fs_log_to_syslog(&session.log);
+			daemonize_done(notify_fd);
+		}
+		if (chdir("/") < 0)
+			log_warning(&session.log, "cannot leave the current directory: %s", g_strerror(errno));
+		serve(&session);
+	}
+	tear_down(&session);
+	return ok;
+}

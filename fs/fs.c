@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fs/fs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "alloc/cleanup.h"
+#include "fs/file-handle.h"
+#include "fs/ops.h"
+
+/* What readlink says of a descriptor, or NULL. */
+static char *describe_fd(int proc_fd, int fd)
+{
+	ProcName name = fs_proc_name(fd);
+	char path[PATH_MAX];
+	ssize_t length = readlinkat(proc_fd, name.text, path, sizeof(path));
+
+	return length < 0 || length >= (ssize_t)sizeof(path) ? NULL : g_strndup(path, length);
+}
+
+int fs_init(Fs *fs, int root_fd, const FsConfig *config, const Log *log, const ClassRules *rules)
+{
+	auto_fd proc_fd = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	g_autofree char *root_path = proc_fd < 0 ? NULL : describe_fd(proc_fd, root_fd);
+	int r;
+
+	if (!root_path)
+		return -errno;
+	*fs = (Fs){ .config = *config, .log = log, .rules = rules, .privileged = geteuid() == 0 };
+	r = inode_table_init(&fs->inodes, root_fd);
+	if (r < 0)
+		return r;
+	slot_table_init(&fs->files, sizeof(FileHandle));
+	slot_table_init(&fs->dirs, sizeof(DirHandle));
+	atomic_init(&fs->passthrough, false);
+	fs->proc_fd = steal_fd(&proc_fd);
+	fs->root_path = g_steal_pointer(&root_path);
+	return 0;
+}
+
+/* Directories that were open when the session ended. (Files are descriptors, which the process's end closes.) */
+static void close_dirs(Fs *fs)
+{
+	for (uint64_t index = 1; index < fs->dirs.n_records; index++) {
+		DirHandle *handle = slot_table_get(&fs->dirs, index);
+
+		if (handle->stream)
+			closedir(handle->stream);
+	}
+}
+
+void fs_deinit(Fs *fs)
+{
+	close_dirs(fs);
+	slot_table_deinit(&fs->dirs);
+	slot_table_deinit(&fs->files);
+	inode_table_deinit(&fs->inodes);
+	cleanup_fd(&fs->proc_fd);
+	g_clear_pointer(&fs->root_path, g_free);
+}
+
+ProcName fs_proc_name(int fd)
+{
+	ProcName name;
+
+	snprintf(name.text, sizeof(name.text), "%d", fd);
+	return name;
+}
+
+int fs_reopen(const Fs *fs, int fd, int flags)
+{
+	ProcName name = fs_proc_name(fd);
+	int opened = openat(fs->proc_fd, name.text, (flags & ~O_NOFOLLOW) | O_CLOEXEC);
+
+	return opened < 0 ? -errno : opened;
+}
+
+bool fs_is_hidden(fuse_ino_t parent, const char *name)
+{
+	return parent == INODE_ROOT_INDEX && strcmp(name, POOL_DIR_NAME) == 0;
+}
+
+/* The directory's path below the root, "" for the root, or NULL if it is not there (any more). */
+static char *path_below_root(const Fs *fs, const Inode *directory)
+{
+	g_autofree char *path = NULL;
+	size_t root_length = strlen(fs->root_path);
+
+	if (directory->index == INODE_ROOT_INDEX)
+		return g_strdup("");
+	path = describe_fd(fs->proc_fd, directory->fd);
+	/* The root's own path is "/" if the whole filesystem is served. */
+	if (root_length == 1)
+		root_length = 0;
+	if (!path || strncmp(path, fs->root_path, root_length) != 0 || path[root_length] != '/')
+		return NULL;
+	return g_strdup(path + root_length + 1);
+}
+
+const SegmentClass *fs_find_class(const Fs *fs, const Inode *parent, const char *name, char **ret_path)
+{
+	g_autofree char *directory = NULL;
+	g_autofree char *path = NULL;
+	const SegmentClass *class;
+
+	if (!fs->service || !(directory = path_below_root(fs, parent)))
+		return NULL;
+	path = *directory ? g_strconcat(directory, "/", name, NULL) : g_strdup(name);
+	class = class_rules_find(fs->rules, path);
+	if (class)
+		*ret_path = g_steal_pointer(&path);
+	return class;
+}
+
+static void want(struct fuse_conn_info *conn, uint64_t flag)
+{
+	/* False if the kernel cannot; none of what is asked for so is indispensable. */
+	fuse_set_feature_flag(conn, flag);
+}
+
+static void op_init(void *userdata, struct fuse_conn_info *conn)
+{
+	Fs *fs = userdata;
+
+	/* Backing files on overlayfs, as in containers, are one level deep themselves. */
+	conn->max_backing_stack_depth = FUSE_BACKING_STACKED_OVER;
+	if (fs->config.passthrough && fuse_set_feature_flag(conn, FUSE_CAP_PASSTHROUGH))
+		atomic_store(&fs->passthrough, true);
+	else
+		log_warning(fs->log, "passthrough: %s; data goes through the daemon: correct, but slower",
+			    fs->config.passthrough ? "this kernel has none (Linux 6.9 does)" : "switched off");
+
+	/* Without it every write asks for security.capability first; we clear set-id bits instead. */
+	want(conn, FUSE_CAP_HANDLE_KILLPRIV_V2);
+	/* New files get their umask and default ACL here, from the directory they are made in. */
+	want(conn, FUSE_CAP_DONT_MASK);
+	want(conn, FUSE_CAP_POSIX_ACL);
+	want(conn, FUSE_CAP_ATOMIC_O_TRUNC);
+	want(conn, FUSE_CAP_PARALLEL_DIROPS);
+	want(conn, FUSE_CAP_READDIRPLUS);
+	want(conn, FUSE_CAP_READDIRPLUS_AUTO);
+	want(conn, FUSE_CAP_AUTO_INVAL_DATA);
+	want(conn, FUSE_CAP_ASYNC_DIO);
+	/* Nobody can hand out our files over NFS: handles do not survive the daemon. */
+	want(conn, FUSE_CAP_NO_EXPORT_SUPPORT);
+	/* A pipe for every request costs more than the copy it saves. */
+	fuse_unset_feature_flag(conn, FUSE_CAP_SPLICE_READ);
+	fuse_unset_feature_flag(conn, FUSE_CAP_SPLICE_WRITE);
+	fuse_unset_feature_flag(conn, FUSE_CAP_SPLICE_MOVE);
+}
+
+const struct fuse_lowlevel_ops *fs_operations(void)
+{
+	static const struct fuse_lowlevel_ops operations = {
+		.init = op_init,
+		.lookup = op_lookup,
+		.forget = op_forget,
+		.forget_multi = op_forget_multi,
+		.readlink = op_readlink,
+		.mknod = op_mknod,
+		.mkdir = op_mkdir,
+		.symlink = op_symlink,
+		.link = op_link,
+		.unlink = op_unlink,
+		.rmdir = op_rmdir,
+		.rename = op_rename,
+		.getattr = op_getattr,
+		.setattr = op_setattr,
+		.statfs = op_statfs,
+		.setxattr = op_setxattr,
+		.getxattr = op_getxattr,
+		.listxattr = op_listxattr,
+		.removexattr = op_removexattr,
+		.opendir = op_opendir,
+		.readdir = op_readdir,
+		.readdirplus = op_readdirplus,
+		.releasedir = op_releasedir,
+		.fsyncdir = op_fsyncdir,
+		.create = op_create,
+		.tmpfile = op_tmpfile,
+		.open = op_open,
+		.release = op_release,
+		.read = op_read,
+		.write_buf = op_write_buf,
+		.fsync = op_fsync,
+		.fallocate = op_fallocate,
+		.lseek = op_lseek,
+		.copy_file_range = op_copy_file_range,
+	};
+
+	return &operations;
+}

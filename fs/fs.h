@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The one context of a mount: what every operation works on. It is the `userdata` of the FUSE session; there are
+ * no globals.
+ *
+ * Lock order: Inode.lock, then InodeTable.lock, then the allocate service's. No reply is sent, and no system call
+ * that may block is made, with the InodeTable's lock held.
+ */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#define FUSE_USE_VERSION 318
+#include <fuse_lowlevel.h>
+
+#include "alloc/allocate-service.h"
+#include "alloc/file-provider.h"
+#include "fs/inode.h"
+#include "fs/slot-table.h"
+
+typedef struct FsConfig {
+	/* Try kernel passthrough. */
+	bool passthrough;
+	/* How long the kernel may answer lookups and stats by itself, seconds. */
+	double attr_timeout;
+} FsConfig;
+
+typedef struct Fs {
+	/* Immutable while the session runs. */
+	FsConfig config;
+	const Log *log;
+	struct fuse_session *session;
+	const ClassRules *rules;
+	/* NULL without classes. */
+	AllocateService *service;
+	FileProvider *provider;
+	/* The source as the kernel names it: what /proc/self/fd says of its root. */
+	char *root_path;
+	/* /proc/self/fd: the way from an O_PATH descriptor to one that can do more. */
+	int proc_fd;
+	/* Whether we may act as other users. */
+	bool privileged;
+
+	InodeTable inodes;
+	/* Of FileHandle and DirHandle (fs/file-handle.h, fs/op-dir.c). */
+	SlotTable files;
+	SlotTable dirs;
+	/* Set at INIT, cleared for good when the kernel refuses. */
+	atomic_bool passthrough;
+} Fs;
+
+/* Takes ownership of root_fd (any descriptor of the source directory) on success. `log`, `rules`, `service` and
+ * `provider` are borrowed. */
+int fs_init(Fs *fs, int root_fd, const FsConfig *config, const Log *log, const ClassRules *rules);
+/* After the session is destroyed. */
+void fs_deinit(Fs *fs);
+
+/* The operations table, for fuse_session_new with the Fs as its userdata. */
+const struct fuse_lowlevel_ops *fs_operations(void);
+
+static inline Fs *fs_of(fuse_req_t req)
+{
+	return fuse_req_userdata(req);
+}
+
+static inline Inode *fs_inode(Fs *fs, fuse_ino_t nodeid)
+{
+	return inode_table_get(&fs->inodes, nodeid);
+}
+
+/* "/proc/self/fd"-relative name of a descriptor. */
+typedef struct ProcName {
+	char text[16];
+} ProcName;
+
+ProcName fs_proc_name(int fd);
+
+/* A descriptor of what `fd` (O_PATH will do) refers to. -errno on failure. */
+int fs_reopen(const Fs *fs, int fd, int flags);
+
+/* Whether the name is the pool's directory, which does not exist in the mount. */
+bool fs_is_hidden(fuse_ino_t parent, const char *name);
+
+/* The class of a new name below a directory, or NULL. *ret_path is its path below the mount point (g_free). */
+const SegmentClass *fs_find_class(const Fs *fs, const Inode *parent, const char *name, char **ret_path);

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fs/inode.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "alloc/cleanup.h"
+
+static guint identity_hash(gconstpointer key)
+{
+	const Inode *inode = key;
+	uint64_t mixed = (inode->ino ^ inode->dev << 32) * 0x9e3779b97f4a7c15u;
+
+	return mixed >> 32;
+}
+
+static gboolean identity_equal(gconstpointer a, gconstpointer b)
+{
+	const Inode *one = a, *other = b;
+
+	return one->ino == other->ino && one->dev == other->dev;
+}
+
+/* A new record for an open file that has none. Needs the table's lock. */
+static Inode *inode_new_locked(InodeTable *table, int fd, const struct stat *attr)
+{
+	uint64_t index = slot_table_allocate(&table->slots);
+	Inode *inode;
+
+	if (index == 0)
+		return NULL;
+	inode = inode_table_get(table, index);
+	*inode = (Inode){
+		.index = index,
+		.generation = table->next_generation++,
+		.fd = fd,
+		.dev = attr->st_dev,
+		.ino = attr->st_ino,
+	};
+	mutex_init(&inode->lock);
+	g_hash_table_add(table->by_identity, inode);
+	return inode;
+}
+
+static void inode_free_locked(InodeTable *table, Inode *inode)
+{
+	g_hash_table_remove(table->by_identity, inode);
+	close(inode->fd);
+	mutex_deinit(&inode->lock);
+	slot_table_free(&table->slots, inode->index);
+}
+
+int inode_table_init(InodeTable *table, int root_fd)
+{
+	struct stat attr;
+
+	if (fstat(root_fd, &attr) < 0)
+		return -errno;
+	slot_table_init(&table->slots, sizeof(Inode));
+	mutex_init(&table->lock);
+	table->by_identity = g_hash_table_new(identity_hash, identity_equal);
+	table->next_generation = 1;
+
+	MUTEX_SCOPE(&table->lock);
+	Inode *root = inode_new_locked(table, root_fd, &attr);
+	g_assert(root->index == INODE_ROOT_INDEX);
+	/* The kernel never forgets the root. */
+	root->n_lookups = 1;
+	return 0;
+}
+
+static gboolean free_each(gpointer key, gpointer value, gpointer table)
+{
+	Inode *inode = value;
+
+	(void)key;
+	close(inode->fd);
+	mutex_deinit(&inode->lock);
+	slot_table_free(&((InodeTable *)table)->slots, inode->index);
+	return TRUE;
+}
+
+void inode_table_deinit(InodeTable *table)
+{
+	g_hash_table_foreach_remove(table->by_identity, free_each, table);
+	g_clear_pointer(&table->by_identity, g_hash_table_unref);
+	mutex_deinit(&table->lock);
+	slot_table_deinit(&table->slots);
+}
+
+int inode_table_enter(InodeTable *table, int fd, struct stat *ret_attr, Inode **ret_inode)
+{
+	auto_fd owned = fd;
+	Inode key, *inode;
+
+	if (fstatat(fd, "", ret_attr, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	key.dev = ret_attr->st_dev;
+	key.ino = ret_attr->st_ino;
+
+	MUTEX_SCOPE(&table->lock);
+	inode = g_hash_table_lookup(table->by_identity, &key);
+	if (!inode) {
+		inode = inode_new_locked(table, fd, ret_attr);
+		if (!inode)
+			return -ENFILE;
+		steal_fd(&owned);
+	}
+	inode->n_lookups++;
+	*ret_inode = inode;
+	return 0;
+}
+
+int inode_table_lookup(InodeTable *table, int parent_fd, const char *name, struct stat *ret_attr,
+		       Inode **ret_inode)
+{
+	int fd = openat(parent_fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	return inode_table_enter(table, fd, ret_attr, ret_inode);
+}
+
+static void free_if_unused_locked(InodeTable *table, Inode *inode)
+{
+	if (inode->n_lookups == 0 && inode->n_handles == 0)
+		inode_free_locked(table, inode);
+}
+
+void inode_table_forget(InodeTable *table, Inode *inode, uint64_t n_lookups)
+{
+	MUTEX_SCOPE(&table->lock);
+	g_assert(inode->n_lookups >= n_lookups);
+	inode->n_lookups -= n_lookups;
+	free_if_unused_locked(table, inode);
+}
+
+void inode_table_hold(InodeTable *table, Inode *inode)
+{
+	MUTEX_SCOPE(&table->lock);
+	inode->n_handles++;
+}
+
+void inode_table_release(InodeTable *table, Inode *inode)
+{
+	MUTEX_SCOPE(&table->lock);
+	inode->n_handles--;
+	free_if_unused_locked(table, inode);
+}

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The inodes that the kernel knows. The nodeid we give it is the record's index; the root is 1.
+ *
+ * A record lives as long as the kernel has looked it up more often than it forgot it, or a handle is open on
+ * it (a RELEASE may come after the last FORGET). While a request that names a nodeid is unanswered, the
+ * kernel keeps its lookup count up, so that operations use the record without taking a reference.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+
+#include <glib.h>
+
+#include "fs/slot-table.h"
+
+/* How the data of an inode's open handles moves. The kernel wants one answer for all of them. */
+typedef enum InodeIo {
+	INODE_IO_CLOSED,
+	/* The kernel works on the backing file by itself. */
+	INODE_IO_PASSTHROUGH,
+	/* Reads and writes come to the daemon. */
+	INODE_IO_DAEMON,
+} InodeIo;
+
+typedef struct Inode {
+	/* Immutable while the record lives. */
+	uint64_t index;
+	uint64_t generation;
+	/* O_PATH. */
+	int fd;
+	dev_t dev;
+	ino_t ino;
+	/* Protected by the table's lock. */
+	uint64_t n_lookups;
+	uint64_t n_handles;
+	/* Protected by lock. */
+	Mutex lock;
+	InodeIo io;
+	uint64_t n_io_handles;
+	int backing_id;
+	/* Handles that may write: while there are any, the kernel may not cache attributes, because
+	 * stores through a mapping change them and tell nobody. */
+	atomic_uint n_writers;
+} Inode;
+
+typedef struct InodeTable {
+	SlotTable slots;
+	Mutex lock;
+	/* Protected by lock. (dev, ino) -> Inode; the inodes are their own keys. */
+	GHashTable *by_identity;
+	uint64_t next_generation;
+} InodeTable;
+
+#define INODE_ROOT_INDEX 1
+
+/* Takes ownership of root_fd on success. 0 or -errno. */
+int inode_table_init(InodeTable *table, int root_fd);
+/* Closes every inode, whatever the kernel still knows. */
+void inode_table_deinit(InodeTable *table);
+
+static inline Inode *inode_table_get(InodeTable *table, uint64_t index)
+{
+	return slot_table_get(&table->slots, index);
+}
+
+/* Looks a name up below a directory. Counts one lookup. 0 or -errno. */
+int inode_table_lookup(InodeTable *table, int parent_fd, const char *name, struct stat *ret_attr,
+		       Inode **ret_inode);
+/* The same for a file that is open anyway: `fd` is an O_PATH descriptor and consumed, also on failure. */
+int inode_table_enter(InodeTable *table, int fd, struct stat *ret_attr, Inode **ret_inode);
+void inode_table_forget(InodeTable *table, Inode *inode, uint64_t n_lookups);
+
+/* Keep the record alive for an open handle. */
+void inode_table_hold(InodeTable *table, Inode *inode);
+void inode_table_release(InodeTable *table, Inode *inode);

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "alloc/cleanup.h"
+#include "fs/file-handle.h"
+#include "fs/ops.h"
+#include "fs/ownership.h"
+#include "fs/reply.h"
+
+static void reply_current_attr(fuse_req_t req, Inode *inode)
+{
+	struct stat attr;
+
+	if (fstatat(inode->fd, "", &attr, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0)
+		reply_status(req, -errno);
+	else
+		reply_attr(req, inode, &attr);
+}
+
+void op_getattr(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
+{
+	(void)fi;
+	reply_current_attr(req, fs_inode(fs_of(req), nodeid));
+}
+
+static int set_mode(const Fs *fs, const Inode *inode, mode_t mode)
+{
+	ProcName name = fs_proc_name(inode->fd);
+
+	return fchmodat(fs->proc_fd, name.text, mode & 07777, 0) < 0 ? -errno : 0;
+}
+
+static int set_owner(const Inode *inode, const struct stat *attr, int to_set)
+{
+	uid_t uid = to_set & FUSE_SET_ATTR_UID ? attr->st_uid : (uid_t)-1;
+	gid_t gid = to_set & FUSE_SET_ATTR_GID ? attr->st_gid : (gid_t)-1;
+
+	return fchownat(inode->fd, "", uid, gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+}
+
+/* Through the application's handle if there is one: it may be all that still may write to the file. */
+static int set_size(Fs *fs, Inode *inode, off_t size, bool drop_set_ids, const struct fuse_file_info *fi)
+{
+	auto_fd opened = -1;
+	int fd;
+
+	if (fi) {
+		fd = file_handle(fs, fi)->fd;
+	} else {
+		opened = fs_reopen(fs, inode->fd, O_WRONLY | O_NONBLOCK);
+		if (opened < 0)
+			return opened;
+		fd = opened;
+	}
+	if (ftruncate(fd, size) < 0)
+		return -errno;
+	return drop_set_ids ? ownership_drop_set_ids(fd) : 0;
+}
+
+static struct timespec time_to_set(int to_set, int set, int set_now, struct timespec given)
+{
+	if (to_set & set_now)
+		return (struct timespec){ .tv_nsec = UTIME_NOW };
+	return to_set & set ? given : (struct timespec){ .tv_nsec = UTIME_OMIT };
+}
+
+static int set_times(const Inode *inode, const struct stat *attr, int to_set)
+{
+	struct timespec times[2] = {
+		time_to_set(to_set, FUSE_SET_ATTR_ATIME, FUSE_SET_ATTR_ATIME_NOW, attr->st_atim),
+		time_to_set(to_set, FUSE_SET_ATTR_MTIME, FUSE_SET_ATTR_MTIME_NOW, attr->st_mtim),
+	};
+
+	return utimensat(inode->fd, "", times, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+}
+
+static int apply(Fs *fs, Inode *inode, const struct stat *attr, int to_set, struct fuse_file_info *fi)
+{
+	int r = 0;
+
+	/* The owner first: changing him clears set-id bits that the mode may ask for. */
+	if (to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID))
+		r = set_owner(inode, attr, to_set);
+	if (r == 0 && (to_set & FUSE_SET_ATTR_MODE))
+		r = set_mode(fs, inode, attr->st_mode);
+	if (r == 0 && (to_set & FUSE_SET_ATTR_SIZE))
+		r = set_size(fs, inode, attr->st_size, to_set & FUSE_SET_ATTR_KILL_SUID, fi);
+	if (r == 0 && (to_set & (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME)))
+		r = set_times(inode, attr, to_set);
+	return r;
+}
+
+void op_setattr(fuse_req_t req, fuse_ino_t nodeid, struct stat *attr, int to_set,
+		struct fuse_file_info *fi)
+{
+	Fs *fs = fs_of(req);
+	Inode *inode = fs_inode(fs, nodeid);
+	int r = apply(fs, inode, attr, to_set, fi);
+
+	if (r < 0)
+		reply_status(req, r);
+	else
+		reply_current_attr(req, inode);
+}
+
+/* The pool is room that applications can have: it gives way to them. */
+void op_statfs(fuse_req_t req, fuse_ino_t nodeid)
+{
+	Fs *fs = fs_of(req);
+	uint64_t held_blocks;
+	struct statvfs stat;
+
+	if (fstatvfs(fs_inode(fs, nodeid)->fd, &stat) < 0) {
+		reply_status(req, -errno);
+		return;
+	}
+	held_blocks = fs->provider ? file_provider_held_bytes(fs->provider) / stat.f_frsize : 0;
+	stat.f_bfree = MIN(stat.f_bfree + held_blocks, stat.f_blocks);
+	stat.f_bavail = MIN(stat.f_bavail + held_blocks, stat.f_blocks);
+	fuse_reply_statfs(req, &stat);
+}

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The way of one create. A name without a class is made in the source. A name of a class takes a ready segment, which
+ * is published under it; or, when the pool is empty, its request is left unanswered: a PendingCreate
+ * stays behind at the latch of an AllocateRequest, this thread goes on to other requests, and whoever
+ * opens the latch answers.
+ *
+ * An interrupted waiter: libfuse calls on_interrupt with a lock of the request held, so that nothing may be answered
+ * there. It only cancels; the latch then opens on a thread of the service. Taking the function away
+ * again (fuse_req_interrupt_func with NULL) waits for one that runs, so that the PendingCreate outlives it.
+ *
+ * A name that has appeared since the kernel looked is ESTALE: the kernel then looks again, and finds it and its
+ * permissions. To open it here would be to skip the check of those.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "alloc/cleanup.h"
+#include "fs/file-handle.h"
+#include "fs/ops.h"
+#include "fs/ownership.h"
+#include "fs/reply.h"
+
+typedef struct PendingCreate {
+	fuse_req_t req;
+	Inode *parent;
+	char *name;
+	mode_t mode;
+	struct fuse_file_info fi;
+	AllocateRequest *request;
+} PendingCreate;
+
+/* An error as the application may see it. */
+static int create_error(const PendingCreate *create, int r)
+{
+	return r == -EEXIST && !(create->fi.flags & O_EXCL) ? -ESTALE : r;
+}
+
+/* Answers with the new file, open as `fd`, whose ownership this takes. */
+static void reply_created(PendingCreate *create, int fd)
+{
+	Fs *fs = fs_of(create->req);
+	auto_fd owned = fd;
+	struct fuse_entry_param entry;
+	struct stat attr;
+	Inode *inode;
+	int r = fs_reopen(fs, fd, O_PATH);
+
+	if (r >= 0)
+		r = inode_table_enter(&fs->inodes, r, &attr, &inode);
+	if (r < 0) {
+		reply_status(create->req, r);
+		return;
+	}
+	r = file_handle_open(create->req, inode, steal_fd(&owned), &create->fi);
+	if (r < 0) {
+		reply_status(create->req, r);
+		inode_table_forget(&fs->inodes, inode, 1);
+		return;
+	}
+	entry = reply_entry_param(fs, inode, &attr);
+	if (fuse_reply_create(create->req, &entry, &create->fi) < 0) {
+		file_handle_close(create->req, inode, &create->fi);
+		inode_table_forget(&fs->inodes, inode, 1);
+	}
+}
+
+static int open_new(Fs *fs, const PendingCreate *create, const char *name, int flags)
+{
+	const struct fuse_ctx *caller = fuse_req_ctx(create->req);
+	mode_t mode = ownership_mode(fs, create->parent, create->mode, caller->umask);
+	int fd = ownership_enter(fs, caller);
+
+	if (fd < 0)
+		return fd;
+	do {
+		fd = openat(create->parent->fd, name, flags | O_CLOEXEC, mode);
+		if (fd < 0)
+			fd = -errno;
+	} while (fd == -ENOSPC && fs->service && allocate_service_give_way(fs->service));
+	ownership_leave(fs, caller);
+	return fd;
+}
+
+static void create_plain(PendingCreate *create)
+{
+	int fd = open_new(fs_of(create->req), create, create->name,
+			  create->fi.flags | O_CREAT | O_EXCL | O_NOFOLLOW);
+
+	if (fd < 0)
+		reply_status(create->req, create_error(create, fd));
+	else
+		reply_created(create, fd);
+}
+
+static int publish(Fs *fs, const PendingCreate *create, Segment *segment)
+{
+	SegmentTarget target = { .dir_fd = create->parent->fd, .name = create->name };
+	int r = ownership_of_segment(fs, create->parent, fuse_req_ctx(create->req), create->mode, segment,
+				     &target);
+
+	if (r < 0)
+		return r;
+	do
+		r = allocate_service_publish(fs->service, segment, &target);
+	while (r == -ENOSPC && allocate_service_give_way(fs->service));
+	if (r < 0)
+		ownership_undo(segment);
+	return r;
+}
+
+static void create_from_segment(PendingCreate *create, Segment *segment)
+{
+	Fs *fs = fs_of(create->req);
+	int r = publish(fs, create, segment);
+
+	if (r == 0) {
+		reply_created(create, steal_fd(&segment->fd));
+		allocate_service_retire(fs->service, segment);
+		return;
+	}
+	allocate_service_give_back(fs->service, segment);
+	/* Below the source, but on another filesystem: the class cannot serve it. */
+	if (r == -EXDEV)
+		create_plain(create);
+	else
+		reply_status(create->req, create_error(create, r));
+}
+
+static void create_cold(PendingCreate *create)
+{
+	Fs *fs = fs_of(create->req);
+	const SegmentClass *class = create->request->class;
+	Segment *segment;
+	int r = -EAGAIN;
+
+	if (!class->fail_on_timeout)
+		r = allocate_service_prepare_cold(fs->service, class, &segment);
+	if (r < 0)
+		reply_status(create->req, r);
+	else
+		create_from_segment(create, segment);
+}
+
+static void answer(PendingCreate *create)
+{
+	AllocateRequest *request = create->request;
+	Segment *segment = allocate_request_steal_segment(request);
+
+	if (segment)
+		create_from_segment(create, segment);
+	else if (request->state == ALLOCATE_TIMED_OUT)
+		create_cold(create);
+	else
+		reply_status(create->req, create_error(create, request->error));
+}
+
+static void resume(void *arg)
+{
+	PendingCreate *create = arg;
+
+	fuse_req_interrupt_func(create->req, NULL, NULL);
+	answer(create);
+	allocate_request_unref(create->request);
+	g_free(create->name);
+	g_free(create);
+}
+
+static void on_interrupt(fuse_req_t req, void *arg)
+{
+	PendingCreate *create = arg;
+
+	allocate_service_cancel(fs_of(req)->service, create->request);
+}
+
+static void wait_for_segment(const PendingCreate *on_stack, const SegmentClass *class, const char *path)
+{
+	Fs *fs = fs_of(on_stack->req);
+	PendingCreate *create = g_memdup2(on_stack, sizeof(*on_stack));
+
+	create->name = g_strdup(on_stack->name);
+	create->request = allocate_service_submit(fs->service, class, path);
+	fuse_req_interrupt_func(create->req, on_interrupt, create);
+	if (!latch_on_open(&create->request->latch, resume, create))
+		resume(create);
+}
+
+void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+	       struct fuse_file_info *fi)
+{
+	Fs *fs = fs_of(req);
+	PendingCreate create = {
+		.req = req,
+		.parent = fs_inode(fs, parent),
+		.name = (char *)name,
+		.mode = mode,
+		.fi = *fi,
+	};
+	g_autofree char *path = NULL;
+	const SegmentClass *class;
+	Segment *segment;
+
+	if (fs_is_hidden(parent, name)) {
+		reply_status(req, -EPERM);
+		return;
+	}
+	class = fs_find_class(fs, create.parent, name, &path);
+	if (!class)
+		create_plain(&create);
+	else if ((segment = allocate_service_take(fs->service, class)))
+		create_from_segment(&create, segment);
+	else
+		wait_for_segment(&create, class, path);
+}
+
+void op_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode, struct fuse_file_info *fi)
+{
+	Fs *fs = fs_of(req);
+	PendingCreate create = { .req = req, .parent = fs_inode(fs, parent), .mode = mode, .fi = *fi };
+	int fd = open_new(fs, &create, ".", (fi->flags & ~O_CREAT) | O_TMPFILE);
+
+	if (fd < 0)
+		reply_status(req, fd);
+	else
+		reply_created(&create, fd);
+}

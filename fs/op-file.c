@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Open files. Under passthrough only open, release, fsync, fallocate, lseek and copy_file_range come here; reads and
+ * writes do where there is none.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "fs/file-handle.h"
+#include "fs/ops.h"
+#include "fs/ownership.h"
+#include "fs/reply.h"
+
+void op_open(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
+{
+	Fs *fs = fs_of(req);
+	Inode *inode = fs_inode(fs, nodeid);
+	int fd = fs_reopen(fs, inode->fd, fi->flags);
+	int r;
+
+	if (fd >= 0 && (fi->flags & O_TRUNC) && fi->kill_suidgid)
+		ownership_drop_set_ids(fd);
+	r = fd < 0 ? fd : file_handle_open(req, inode, fd, fi);
+	if (r < 0)
+		reply_status(req, r);
+	else if (fuse_reply_open(req, fi) < 0)
+		file_handle_close(req, inode, fi);
+}
+
+void op_release(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
+{
+	file_handle_close(req, fs_inode(fs_of(req), nodeid), fi);
+	reply_status(req, 0);
+}
+
+void op_read(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+	struct fuse_bufvec data = FUSE_BUFVEC_INIT(size);
+
+	(void)nodeid;
+	data.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;
+	data.buf[0].fd = file_handle(fs_of(req), fi)->fd;
+	data.buf[0].pos = offset;
+	fuse_reply_data(req, &data, 0);
+}
+
+/* Writing again after the pool has made room; nothing of it was written before. */
+static ssize_t write_all(Fs *fs, int fd, struct fuse_bufvec *data, off_t offset)
+{
+	struct fuse_bufvec out = FUSE_BUFVEC_INIT(fuse_buf_size(data));
+	ssize_t n;
+
+	out.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;
+	out.buf[0].fd = fd;
+	out.buf[0].pos = offset;
+	do {
+		out.idx = data->idx = 0;
+		out.off = data->off = 0;
+		n = fuse_buf_copy(&out, data, 0);
+	} while (n == -ENOSPC && fs->service && allocate_service_give_way(fs->service));
+	return n;
+}
+
+void op_write_buf(fuse_req_t req, fuse_ino_t nodeid, struct fuse_bufvec *data, off_t offset,
+		  struct fuse_file_info *fi)
+{
+	Fs *fs = fs_of(req);
+	FileHandle *handle = file_handle(fs, fi);
+	ssize_t n;
+
+	(void)nodeid;
+	if (fi->kill_suidgid)
+		ownership_drop_set_ids(handle->fd);
+	n = write_all(fs, handle->fd, data, offset);
+	/* The descriptor has the flags it was opened with; a single write may ask for more (RWF_DSYNC). */
+	if (n > 0 && (fi->flags & O_SYNC & ~handle->flags) && fdatasync(handle->fd) < 0)
+		n = -errno;
+	if (n < 0)
+		reply_status(req, n);
+	else
+		fuse_reply_write(req, n);
+}
+
+void op_fsync(fuse_req_t req, fuse_ino_t nodeid, int datasync, struct fuse_file_info *fi)
+{
+	FileHandle *handle = file_handle(fs_of(req), fi);
+	int r = datasync ? fdatasync(handle->fd) : fsync(handle->fd);
+
+	(void)nodeid;
+	reply_status(req, r < 0 ? -errno : 0);
+}
+
+void op_fallocate(fuse_req_t req, fuse_ino_t nodeid, int mode, off_t offset, off_t length,
+		  struct fuse_file_info *fi)
+{
+	Fs *fs = fs_of(req);
+	FileHandle *handle = file_handle(fs, fi);
+	int r;
+
+	(void)nodeid;
+	do
+		r = fallocate(handle->fd, mode, offset, length) < 0 ? -errno : 0;
+	while (r == -ENOSPC && fs->service && allocate_service_give_way(fs->service));
+	/* As the source would, had the application asked it. */
+	if (r == 0 && fuse_req_ctx(req)->uid != 0)
+		ownership_drop_set_ids(handle->fd);
+	reply_status(req, r);
+}
+
+void op_lseek(fuse_req_t req, fuse_ino_t nodeid, off_t offset, int whence, struct fuse_file_info *fi)
+{
+	off_t found = lseek(file_handle(fs_of(req), fi)->fd, offset, whence);
+
+	(void)nodeid;
+	if (found < 0)
+		reply_status(req, -errno);
+	else
+		fuse_reply_lseek(req, found);
+}
+
+void op_copy_file_range(fuse_req_t req, fuse_ino_t from_nodeid, off_t from_offset,
+			struct fuse_file_info *from, fuse_ino_t to_nodeid, off_t to_offset,
+			struct fuse_file_info *to, size_t length, int flags)
+{
+	Fs *fs = fs_of(req);
+	ssize_t n = copy_file_range(file_handle(fs, from)->fd, &from_offset, file_handle(fs, to)->fd,
+				    &to_offset, length, flags);
+
+	(void)from_nodeid;
+	(void)to_nodeid;
+	if (n < 0)
+		reply_status(req, -errno);
+	else
+		fuse_reply_write(req, n);
+}

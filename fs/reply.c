@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fs/reply.h"
+
+void reply_status(fuse_req_t req, int r)
+{
+	fuse_reply_err(req, -r);
+}
+
+static double attr_timeout(const Fs *fs, Inode *inode)
+{
+	/* Relaxed: an open for writing that races with this reply is told of by its own reply. */
+	return atomic_load_explicit(&inode->n_writers, memory_order_relaxed) ? 0 :
+									       fs->config.attr_timeout;
+}
+
+struct fuse_entry_param reply_entry_param(const Fs *fs, Inode *inode, const struct stat *attr)
+{
+	return (struct fuse_entry_param){
+		.ino = inode->index,
+		.generation = inode->generation,
+		.attr = *attr,
+		.attr_timeout = attr_timeout(fs, inode),
+		.entry_timeout = fs->config.attr_timeout,
+	};
+}
+
+void reply_entry(fuse_req_t req, int r, Inode *inode, const struct stat *attr)
+{
+	Fs *fs = fs_of(req);
+	struct fuse_entry_param entry;
+
+	if (r < 0) {
+		reply_status(req, r);
+		return;
+	}
+	entry = reply_entry_param(fs, inode, attr);
+	if (fuse_reply_entry(req, &entry) < 0)
+		inode_table_forget(&fs->inodes, inode, 1);
+}
+
+void reply_attr(fuse_req_t req, Inode *inode, const struct stat *attr)
+{
+	fuse_reply_attr(req, attr, attr_timeout(fs_of(req), inode));
+}
