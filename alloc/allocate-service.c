@@ -522,21 +522,19 @@ void allocate_service_stop(AllocateService *service)
 	open_ended(service);
 }
 
-static Segment *take_locked(AllocateService *service, ClassState *state)
+static Segment *take_locked(ClassState *state)
 {
 	Segment *segment = g_queue_pop_head(&state->ready);
 
-	if (segment) {
+	if (segment)
 		alloc_counters_add(&state->counters, ALLOC_HITS, 1);
-		top_up_locked(service, state);
-	}
 	return segment;
 }
 
 Segment *allocate_service_take(AllocateService *service, const SegmentClass *class)
 {
 	MUTEX_SCOPE(&service->lock);
-	return atomic_load(&service->stopping) ? NULL : take_locked(service, class_state(service, class));
+	return atomic_load(&service->stopping) ? NULL : take_locked(class_state(service, class));
 }
 
 static void wait_locked(AllocateService *service, ClassState *state, AllocateRequest *request)
@@ -566,7 +564,7 @@ AllocateRequest *allocate_service_submit(AllocateService *service, const Segment
 	if (atomic_load(&service->stopping)) {
 		request->state = ALLOCATE_FAILED;
 		request->error = -ESHUTDOWN;
-	} else if ((request->segment = take_locked(service, state))) {
+	} else if ((request->segment = take_locked(state))) {
 		request->state = ALLOCATE_READY;
 	} else {
 		wait_locked(service, state, request);
@@ -624,6 +622,8 @@ void allocate_service_retire(AllocateService *service, Segment *segment)
 		alloc_counters_add(&state->counters, ALLOC_TAKEN, 1);
 	MUTEX_SCOPE(&service->lock);
 	g_queue_push_tail(&service->retired, segment);
+	/* Only now: preparing the next one while this one was being published would have slowed that. */
+	top_up_locked(service, state);
 	cond_signal(&service->work);
 }
 

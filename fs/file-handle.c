@@ -67,8 +67,9 @@ static void join_io(fuse_req_t req, Inode *inode, int fd, struct fuse_file_info 
 	if (inode->io == INODE_IO_PASSTHROUGH)
 		fi->backing_id = inode->backing_id;
 	else
-		/* Our buffers are not aligned as O_DIRECT wants them. */
-		fcntl(fd, F_SETFL, fi->flags & O_APPEND);
+		/* Our buffers are not aligned as O_DIRECT wants them; and the kernel tells the offset of every
+		 * write, also of those from a mapping, which O_APPEND would send to the end. */
+		fcntl(fd, F_SETFL, 0);
 }
 
 int file_handle_open(fuse_req_t req, Inode *inode, int fd, struct fuse_file_info *fi)

@@ -13,10 +13,15 @@ static void reply_current_attr(fuse_req_t req, Inode *inode)
 {
 	struct stat attr;
 
-	if (fstatat(inode->fd, "", &attr, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0)
+	if (fstatat(inode->fd, "", &attr, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0) {
 		reply_status(req, -errno);
-	else
-		reply_attr(req, inode, &attr);
+		return;
+	}
+	/* A directory that cannot be seen is not counted among the links of its parent either (which
+	 * not every filesystem counts: then there is 1). */
+	if (inode->index == INODE_ROOT_INDEX && fs_of(req)->service && attr.st_nlink > 2)
+		attr.st_nlink--;
+	reply_attr(req, inode, &attr);
 }
 
 void op_getattr(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
