@@ -19,28 +19,18 @@
 
 #include "alloc/request-queue.h"
 #include "alloc/request-table.h"
+#include "alloc/segment-pool.h"
 
 #define MAX_ATTEMPTS 3
 
-#define MS_NS ((int64_t)1000000)
-/* The pause after a failure: for a request that somebody waits for, and for a class. It grows with each. */
-#define REQUEST_PAUSE_NS (10 * MS_NS)
-#define CLASS_PAUSE_NS	 (100 * MS_NS)
-#define CLASS_PAUSE_MAX_NS (10000 * MS_NS)
+/* The pause before a failed request's second attempt; the third comes after four of them. */
+#define REQUEST_PAUSE_NS INT64_C(40000000)
 
+/* Protected by the service's lock. */
 typedef struct ClassState {
-	/* Immutable. */
-	const SegmentClass *class;
-	AllocCounters counters;
-	/* Protected by the service's lock. */
-	GQueue ready;
+	SegmentPool pool;
 	/* In order of arrival, so of deadline. Holds a reference to each. */
 	GQueue waiting;
-	/* Requests of the pool's own, queued or being prepared. */
-	unsigned n_ahead;
-	/* In a row, of preparations ahead; and when the next may start. */
-	unsigned n_failures;
-	int64_t resume_ns;
 } ClassState;
 
 struct AllocateService {
@@ -71,7 +61,7 @@ struct AllocateService {
 static ClassState *class_state(AllocateService *service, const SegmentClass *class)
 {
 	for (size_t i = 0; i < service->n_classes; i++)
-		if (service->classes[i].class == class)
+		if (service->classes[i].pool.class == class)
 			return &service->classes[i];
 	g_assert_not_reached();
 }
@@ -85,7 +75,7 @@ AllocateService *allocate_service_new(const ClassRules *rules, SegmentProvider *
 	service->n_classes = class_rules_count(rules);
 	service->classes = g_new0(ClassState, service->n_classes);
 	for (size_t i = 0; i < service->n_classes; i++)
-		service->classes[i].class = class_rules_nth(rules, i);
+		segment_pool_init(&service->classes[i].pool, class_rules_nth(rules, i));
 	atomic_init(&service->stopping, false);
 	mutex_init(&service->lock);
 	cond_init(&service->work);
@@ -106,8 +96,9 @@ AllocateService *allocate_service_free(AllocateService *service)
 		service->provider->release(service->provider, segment);
 	for (size_t i = 0; i < service->n_classes; i++) {
 		g_assert(g_queue_is_empty(&service->classes[i].waiting));
-		while ((segment = g_queue_pop_head(&service->classes[i].ready)))
+		while ((segment = segment_pool_take(&service->classes[i].pool)))
 			service->provider->release(service->provider, segment);
+		segment_pool_deinit(&service->classes[i].pool);
 	}
 	request_table_deinit(&service->table);
 	request_queue_deinit(&service->queue);
@@ -133,18 +124,17 @@ static void queue_locked(AllocateService *service, AllocateRequest *request)
 /* Wishes for as many segments as the pool lacks. */
 static void top_up_locked(AllocateService *service, ClassState *state)
 {
-	const SegmentClass *class = state->class;
-	uint64_t have = g_queue_get_length(&state->ready) + state->n_ahead;
+	SegmentPool *pool = &state->pool;
 
-	if (atomic_load(&service->stopping) || !service->started || monotonic_ns() < state->resume_ns)
+	if (atomic_load(&service->stopping) || !service->started)
 		return;
-	for (; have < class->ahead; have++) {
-		if (class->quota_bytes && (have + 1) * class->size_bytes > class->quota_bytes)
-			return;
-		AllocateRequest *request = allocate_request_new(class, NULL, service->next_serial++);
+	for (unsigned lacks = segment_pool_lacks(pool, monotonic_ns()); lacks > 0; lacks--) {
+		AllocateRequest *request =
+			allocate_request_new(pool->class, NULL, service->next_serial++);
+
 		queue_locked(service, request);
 		allocate_request_unref(request);
-		state->n_ahead++;
+		pool->n_coming++;
 	}
 }
 
@@ -195,8 +185,8 @@ static void count_end(ClassState *state, const AllocateRequest *request)
 	};
 
 	if (request->state != ALLOCATE_READY)
-		alloc_counters_add(&state->counters, counters[request->state], 1);
-	alloc_counters_add(&state->counters, ALLOC_WAIT_US,
+		alloc_counters_add(&state->pool.counters, counters[request->state], 1);
+	alloc_counters_add(&state->pool.counters, ALLOC_WAIT_US,
 			   (monotonic_ns() - request->submitted_ns) / 1000);
 }
 
@@ -235,7 +225,7 @@ static void deliver_locked(AllocateService *service, Segment *segment, AllocateR
 	if (!receiver || !allocate_request_has_waiter(receiver))
 		receiver = oldest_waiter_locked(state);
 	if (!receiver) {
-		g_queue_push_tail(&state->ready, segment);
+		segment_pool_put(&state->pool, segment);
 		return;
 	}
 	receiver->segment = segment;
@@ -297,21 +287,13 @@ static int prepare_for(AllocateService *service, const AllocateRequest *request,
 	return r;
 }
 
-static void pause_class_locked(ClassState *state)
-{
-	int64_t pause_ns = CLASS_PAUSE_NS << MIN(state->n_failures, 10);
-
-	state->n_failures++;
-	state->resume_ns = monotonic_ns() + MIN(pause_ns, CLASS_PAUSE_MAX_NS);
-}
-
 static void fail_ahead_locked(AllocateService *service, ClassState *state, int error)
 {
-	if (state->n_failures == 0)
+	if (state->pool.n_failures == 0)
 		log_warning(service->log,
 			    "class %s: cannot prepare a segment ahead: %s; new files wait for theirs, and "
-			    "it is tried again", state->class->name, g_strerror(-error));
-	pause_class_locked(state);
+			    "it is tried again", state->pool.class->name, g_strerror(-error));
+	segment_pool_pause(&state->pool, monotonic_ns());
 	cond_signal(&service->time);
 }
 
@@ -320,7 +302,7 @@ static void fail_waiting_locked(AllocateService *service, AllocateRequest *reque
 	request->attempts++;
 	if (is_passing(error) && request->attempts < MAX_ATTEMPTS) {
 		request->state = ALLOCATE_DELAYED;
-		request->retry_ns = monotonic_ns() + (REQUEST_PAUSE_NS << (2 * request->attempts));
+		request->retry_ns = monotonic_ns() + (REQUEST_PAUSE_NS << 2 * (request->attempts - 1));
 		g_queue_push_tail(&service->delayed, request);
 		cond_signal(&service->time);
 		return;
@@ -333,13 +315,12 @@ static void fail_waiting_locked(AllocateService *service, AllocateRequest *reque
 static void succeed_locked(AllocateService *service, ClassState *state, AllocateRequest *request,
 			   Segment *segment)
 {
-	if (state->n_failures > 0)
-		log_notice(service->log, "class %s: segments can be prepared again", state->class->name);
-	state->n_failures = 0;
-	state->resume_ns = 0;
-	alloc_counters_add(&state->counters, segment->adopted ? ALLOC_ADOPTED : ALLOC_PREPARED, 1);
+	if (segment_pool_recover(&state->pool))
+		log_notice(service->log, "class %s: segments can be prepared again",
+			   state->pool.class->name);
+	alloc_counters_add(&state->pool.counters, segment->adopted ? ALLOC_ADOPTED : ALLOC_PREPARED, 1);
 	if (request->path && allocate_state_is_end(request->state))
-		alloc_counters_add(&state->counters, ALLOC_EXPIRED, 1);
+		alloc_counters_add(&state->pool.counters, ALLOC_EXPIRED, 1);
 	deliver_locked(service, segment, request);
 }
 
@@ -348,11 +329,11 @@ static void finish_locked(AllocateService *service, AllocateRequest *request, in
 	ClassState *state = class_state(service, request->class);
 
 	if (!request->path)
-		state->n_ahead--;
+		state->pool.n_coming--;
 	if (r == 0)
 		succeed_locked(service, state, request, segment);
 	else if (r != -ECANCELED)
-		alloc_counters_add(&state->counters, ALLOC_ERRORS, 1);
+		alloc_counters_add(&state->pool.counters, ALLOC_ERRORS, 1);
 	if (r < 0 && r != -ECANCELED) {
 		if (allocate_request_has_waiter(request))
 			fail_waiting_locked(service, request, r);
@@ -417,8 +398,8 @@ static int64_t mind_class_locked(AllocateService *service, ClassState *state, in
 	AllocateRequest *first;
 
 	expire_locked(service, state, now_ns);
-	if (state->resume_ns > now_ns)
-		next_ns = state->resume_ns;
+	if (state->pool.resume_ns > now_ns)
+		next_ns = state->pool.resume_ns;
 	else
 		top_up_locked(service, state);
 	first = g_queue_peek_head(&state->waiting);
@@ -524,10 +505,10 @@ void allocate_service_stop(AllocateService *service)
 
 static Segment *take_locked(ClassState *state)
 {
-	Segment *segment = g_queue_pop_head(&state->ready);
+	Segment *segment = segment_pool_take(&state->pool);
 
 	if (segment)
-		alloc_counters_add(&state->counters, ALLOC_HITS, 1);
+		alloc_counters_add(&state->pool.counters, ALLOC_HITS, 1);
 	return segment;
 }
 
@@ -541,11 +522,11 @@ static void wait_locked(AllocateService *service, ClassState *state, AllocateReq
 {
 	AllocateRequest *leader = request_table_put_if_absent(&service->table, request);
 
-	alloc_counters_add(&state->counters, ALLOC_WAITS, 1);
+	alloc_counters_add(&state->pool.counters, ALLOC_WAITS, 1);
 	allocate_request_ref(request);
 	g_queue_push_tail_link(&state->waiting, &request->waiting_link);
 	if (leader) {
-		alloc_counters_add(&state->counters, ALLOC_JOINED, 1);
+		alloc_counters_add(&state->pool.counters, ALLOC_JOINED, 1);
 		request->state = ALLOCATE_JOINED;
 		request->leader = leader;
 	} else {
@@ -619,7 +600,7 @@ void allocate_service_retire(AllocateService *service, Segment *segment)
 	ClassState *state = class_state(service, segment->class);
 
 	if (!segment->cold)
-		alloc_counters_add(&state->counters, ALLOC_TAKEN, 1);
+		alloc_counters_add(&state->pool.counters, ALLOC_TAKEN, 1);
 	MUTEX_SCOPE(&service->lock);
 	g_queue_push_tail(&service->retired, segment);
 	/* Only now: preparing the next one while this one was being published would have slowed that. */
@@ -634,8 +615,8 @@ static ClassState *largest_ready_locked(AllocateService *service)
 	for (size_t i = 0; i < service->n_classes; i++) {
 		ClassState *state = &service->classes[i];
 
-		if (!g_queue_is_empty(&state->ready) &&
-		    (!largest || state->class->size_bytes > largest->class->size_bytes))
+		if (segment_pool_ready(&state->pool) > 0 &&
+		    (!largest || state->pool.class->size_bytes > largest->pool.class->size_bytes))
 			largest = state;
 	}
 	return largest;
@@ -648,9 +629,9 @@ bool allocate_service_give_way(AllocateService *service)
 	mutex_lock(&service->lock);
 	ClassState *state = largest_ready_locked(service);
 	if (state) {
-		segment = g_queue_pop_tail(&state->ready);
-		alloc_counters_add(&state->counters, ALLOC_GAVE_WAY, 1);
-		pause_class_locked(state);
+		segment = segment_pool_take(&state->pool);
+		alloc_counters_add(&state->pool.counters, ALLOC_GAVE_WAY, 1);
+		segment_pool_pause(&state->pool, monotonic_ns());
 		cond_signal(&service->time);
 	}
 	mutex_unlock(&service->lock);
@@ -665,23 +646,23 @@ char *allocate_service_describe(AllocateService *service, size_t nth_class)
 	ClassState *state = &service->classes[nth_class];
 	GString *line = g_string_new(NULL);
 
-	g_string_printf(line, "class %s:", state->class->name);
+	g_string_printf(line, "class %s:", state->pool.class->name);
 	for (AllocCounter counter = 0; counter < _ALLOC_COUNTER_MAX; counter++)
 		g_string_append_printf(line, " %s=%" G_GUINT64_FORMAT, alloc_counter_name(counter),
-				       (guint64)alloc_counters_get(&state->counters, counter));
+				       (guint64)alloc_counters_get(&state->pool.counters, counter));
 	MUTEX_SCOPE(&service->lock);
-	g_string_append_printf(line, " ready=%u waiting=%u", g_queue_get_length(&state->ready),
-			       g_queue_get_length(&state->waiting));
+	g_string_append_printf(line, " ready=%u waiting=%u", segment_pool_ready(&state->pool),
+			       state->waiting.length);
 	return g_string_free(line, FALSE);
 }
 
 uint64_t allocate_service_counter(AllocateService *service, size_t nth_class, AllocCounter counter)
 {
-	return alloc_counters_get(&service->classes[nth_class].counters, counter);
+	return alloc_counters_get(&service->classes[nth_class].pool.counters, counter);
 }
 
 unsigned allocate_service_ready(AllocateService *service, size_t nth_class)
 {
 	MUTEX_SCOPE(&service->lock);
-	return g_queue_get_length(&service->classes[nth_class].ready);
+	return segment_pool_ready(&service->classes[nth_class].pool);
 }

@@ -187,8 +187,11 @@ static bool parse_lists(FsOptions *options, char **lists, GError **error)
 		ok = parse_list(&parse, *list, error);
 	if (ok && parse.class)
 		class_rules_add(options->rules, g_steal_pointer(&parse.class));
-	if (ok && parse.config_path)
+	if (ok && parse.config_path) {
 		ok = class_config_load(parse.config_path, options->rules, set_mount_key, options, error);
+		if (!ok)
+			g_prefix_error(error, "-o config=");
+	}
 	segment_class_free(parse.class);
 	g_free(parse.config_path);
 	return ok;

@@ -97,8 +97,7 @@ static void create_plain(PendingCreate *create)
 static int publish(Fs *fs, const PendingCreate *create, Segment *segment)
 {
 	SegmentTarget target = { .dir_fd = create->parent->fd, .name = create->name };
-	int r = ownership_of_segment(fs, create->parent, fuse_req_ctx(create->req), create->mode, segment,
-				     &target);
+	int r = ownership_of_segment(create->req, create->parent, create->mode, segment, &target);
 
 	if (r < 0)
 		return r;

@@ -2,6 +2,7 @@
 #include "fs/ownership.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <linux/capability.h>
 #include <stdio.h>
 #include <string.h>
@@ -141,9 +142,27 @@ static int pass_on_acl(const Fs *fs, const Inode *parent, Segment *segment, mode
 	return fsetxattr(segment->fd, ACCESS_ACL_XATTR, &acl, size, 0) < 0 ? -errno : 0;
 }
 
-int ownership_of_segment(const Fs *fs, const Inode *parent, const struct fuse_ctx *caller, mode_t mode,
-			 Segment *segment, SegmentTarget *target)
+/* Asks /proc, so only where it matters. */
+static bool is_in_group(fuse_req_t req, gid_t gid)
 {
+	const struct fuse_ctx *caller = fuse_req_ctx(req);
+	gid_t groups[NGROUPS_MAX];
+	int n_groups;
+
+	if (caller->uid == 0 || caller->gid == gid)
+		return true;
+	n_groups = fuse_req_getgroups(req, NGROUPS_MAX, groups);
+	for (int i = 0; i < MIN(n_groups, NGROUPS_MAX); i++)
+		if (groups[i] == gid)
+			return true;
+	return false;
+}
+
+int ownership_of_segment(fuse_req_t req, const Inode *parent, mode_t mode, Segment *segment,
+			 SegmentTarget *target)
+{
+	const Fs *fs = fs_of(req);
+	const struct fuse_ctx *caller = fuse_req_ctx(req);
 	struct stat attr;
 	int r;
 
@@ -158,7 +177,7 @@ int ownership_of_segment(const Fs *fs, const Inode *parent, const struct fuse_ct
 	if (r < 0)
 		return r;
 	/* Nobody gives away the rights of a group he is not in. */
-	if ((mode & S_ISGID) && target->gid != caller->gid && caller->uid != 0)
+	if ((mode & S_ISGID) && (mode & S_IXGRP) && !is_in_group(req, target->gid))
 		mode &= ~S_ISGID;
 	target->mode = mode;
 	return 0;

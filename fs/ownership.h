@@ -22,8 +22,8 @@ void ownership_leave(const Fs *fs, const struct fuse_ctx *caller);
 mode_t ownership_mode(const Fs *fs, const Inode *parent, mode_t mode, mode_t umask);
 
 /* Fills the target's uid, gid and mode, and gives the segment the ACL that the directory passes on. */
-int ownership_of_segment(const Fs *fs, const Inode *parent, const struct fuse_ctx *caller, mode_t mode,
-			 Segment *segment, SegmentTarget *target);
+int ownership_of_segment(fuse_req_t req, const Inode *parent, mode_t mode, Segment *segment,
+			 SegmentTarget *target);
 /* Takes that ACL away again from a segment that was not published. */
 void ownership_undo(Segment *segment);
 
