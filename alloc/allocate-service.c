@@ -20,6 +20,7 @@
 #include "alloc/request-queue.h"
 #include "alloc/request-table.h"
 #include "alloc/segment-pool.h"
+#include "alloc/wait-list.h"
 
 #define MAX_ATTEMPTS 3
 
@@ -29,8 +30,7 @@
 /* Protected by the service's lock. */
 typedef struct ClassState {
 	SegmentPool pool;
-	/* In order of arrival, so of deadline. Holds a reference to each. */
-	GQueue waiting;
+	WaitList waiting;
 } ClassState;
 
 struct AllocateService {
@@ -54,7 +54,9 @@ struct AllocateService {
 	RequestTable table;
 	GQueue delayed;
 	GQueue ended;
+	/* Taken segments, to be released, and ready ones beyond a quota, to be discarded. */
 	GQueue retired;
+	GQueue surplus;
 	uint64_t next_serial;
 };
 
@@ -94,8 +96,10 @@ AllocateService *allocate_service_free(AllocateService *service)
 	g_assert(!service->started);
 	while ((segment = g_queue_pop_head(&service->retired)))
 		service->provider->release(service->provider, segment);
+	while ((segment = g_queue_pop_head(&service->surplus)))
+		service->provider->discard(service->provider, segment);
 	for (size_t i = 0; i < service->n_classes; i++) {
-		g_assert(g_queue_is_empty(&service->classes[i].waiting));
+		g_assert(wait_list_length(&service->classes[i].waiting) == 0);
 		while ((segment = segment_pool_take(&service->classes[i].pool)))
 			service->provider->release(service->provider, segment);
 		segment_pool_deinit(&service->classes[i].pool);
@@ -140,40 +144,19 @@ static void top_up_locked(AllocateService *service, ClassState *state)
 
 static void end_locked(AllocateService *service, AllocateRequest *request, AllocateState how, int error);
 
-static AllocateRequest *find_follower_locked(ClassState *state, const AllocateRequest *leader)
-{
-	for (GList *link = state->waiting.head; link; link = link->next)
-		if (((AllocateRequest *)link->data)->leader == leader)
-			return link->data;
-	return NULL;
-}
-
-/* The first of the requests that joined `gone` takes its place, and leads the others. */
-static void promote_follower_locked(AllocateService *service, ClassState *state, AllocateRequest *gone)
-{
-	AllocateRequest *heir = find_follower_locked(state, gone), *other;
-
-	if (!heir)
-		return;
-	heir->leader = NULL;
-	while ((other = find_follower_locked(state, gone)))
-		other->leader = heir;
-	request_table_put_if_absent(&service->table, heir);
-	queue_locked(service, heir);
-}
-
 /* What has become of a request decides what becomes of those that joined it. */
 static void settle_followers_locked(AllocateService *service, ClassState *state, AllocateRequest *leader)
 {
 	AllocateRequest *follower;
 	int error = leader->state == ALLOCATE_READY ? -EEXIST : leader->error;
 
-	if (leader->state == ALLOCATE_TIMED_OUT || leader->state == ALLOCATE_CANCELLED) {
-		promote_follower_locked(service, state, leader);
-		return;
+	if (leader->state == ALLOCATE_READY || leader->state == ALLOCATE_FAILED) {
+		while ((follower = wait_list_follower(&state->waiting, leader)))
+			end_locked(service, follower, ALLOCATE_FAILED, error);
+	} else if ((follower = wait_list_pass_on(&state->waiting, leader))) {
+		request_table_put_if_absent(&service->table, follower);
+		queue_locked(service, follower);
 	}
-	while ((follower = find_follower_locked(state, leader)))
-		end_locked(service, follower, ALLOCATE_FAILED, error);
 }
 
 static void count_end(ClassState *state, const AllocateRequest *request)
@@ -198,22 +181,17 @@ static void end_locked(AllocateService *service, AllocateRequest *request, Alloc
 	g_assert(allocate_request_has_waiter(request));
 	if (request->state == ALLOCATE_DELAYED)
 		g_queue_remove(&service->delayed, request);
+	/* A worker is at it, and what it makes is now for the pool. */
+	if (request->state == ALLOCATE_PREPARING)
+		state->pool.n_coming++;
 	request_queue_remove(&service->queue, request);
 	request_table_remove_if_same(&service->table, request);
-	g_queue_unlink(&state->waiting, &request->waiting_link);
+	wait_list_remove(&state->waiting, request);
 	request->state = how;
 	request->error = error;
 	g_queue_push_tail_link(&service->ended, &request->ended_link);
 	count_end(state, request);
 	settle_followers_locked(service, state, request);
-}
-
-static AllocateRequest *oldest_waiter_locked(ClassState *state)
-{
-	for (GList *link = state->waiting.head; link; link = link->next)
-		if (((AllocateRequest *)link->data)->state != ALLOCATE_JOINED)
-			return link->data;
-	return NULL;
 }
 
 /* `preferred` may be NULL. */
@@ -223,9 +201,12 @@ static void deliver_locked(AllocateService *service, Segment *segment, AllocateR
 	AllocateRequest *receiver = preferred;
 
 	if (!receiver || !allocate_request_has_waiter(receiver))
-		receiver = oldest_waiter_locked(state);
+		receiver = wait_list_oldest_leader(&state->waiting);
 	if (!receiver) {
-		segment_pool_put(&state->pool, segment);
+		if (segment_pool_has_room(&state->pool))
+			segment_pool_put(&state->pool, segment);
+		else
+			g_queue_push_tail(&service->surplus, segment);
 		return;
 	}
 	receiver->segment = segment;
@@ -272,6 +253,12 @@ static bool is_passing(int error)
 	}
 }
 
+static bool is_waited_for(AllocateService *service, const AllocateRequest *request)
+{
+	MUTEX_SCOPE(&service->lock);
+	return allocate_request_has_waiter(request);
+}
+
 static int prepare_for(AllocateService *service, const AllocateRequest *request, Segment **ret_segment)
 {
 	SegmentProvider *provider = service->provider;
@@ -283,7 +270,7 @@ static int prepare_for(AllocateService *service, const AllocateRequest *request,
 		return r;
 	do
 		r = provider->prepare(provider, request->class, &service->stopping, ret_segment);
-	while (is_space_error(r) && request->path && allocate_service_give_way(service));
+	while (is_space_error(r) && is_waited_for(service, request) && allocate_service_give_way(service));
 	return r;
 }
 
@@ -328,7 +315,9 @@ static void finish_locked(AllocateService *service, AllocateRequest *request, in
 {
 	ClassState *state = class_state(service, request->class);
 
-	if (!request->path)
+	if (allocate_request_has_waiter(request))
+		request->state = ALLOCATE_QUEUED;
+	else
 		state->pool.n_coming--;
 	if (r == 0)
 		succeed_locked(service, state, request, segment);
@@ -343,20 +332,33 @@ static void finish_locked(AllocateService *service, AllocateRequest *request, in
 	top_up_locked(service, state);
 }
 
-/* Takes the next piece of work. Unmapping what was taken goes before preparing ahead, and after anything
- * that somebody waits for. False if there was none. */
+/* What others have left to be done: it goes before preparing ahead, and after anything that somebody waits for. */
+static bool clean_up_once(AllocateService *service)
+{
+	SegmentProvider *provider = service->provider;
+	Segment *retired = g_queue_pop_head(&service->retired);
+	Segment *surplus = retired ? NULL : g_queue_pop_head(&service->surplus);
+
+	if (!retired && !surplus)
+		return false;
+	mutex_unlock(&service->lock);
+	if (retired)
+		provider->release(provider, retired);
+	else
+		provider->discard(provider, surplus);
+	mutex_lock(&service->lock);
+	return true;
+}
+
+/* Does the next piece of work. False if there was none. Called, and returns, with the lock held. */
 static bool work_once(AllocateService *service)
 {
 	AllocateRequest *request = request_queue_peek(&service->queue);
 	Segment *segment = NULL;
 	int r;
 
-	if ((!request || !request->path) && (segment = g_queue_pop_head(&service->retired))) {
-		mutex_unlock(&service->lock);
-		service->provider->release(service->provider, segment);
-		mutex_lock(&service->lock);
+	if ((!request || !request->path) && clean_up_once(service))
 		return true;
-	}
 	if (!request)
 		return false;
 	request_queue_pop(&service->queue);
@@ -387,7 +389,7 @@ static void expire_locked(AllocateService *service, ClassState *state, int64_t n
 {
 	AllocateRequest *first;
 
-	while ((first = g_queue_peek_head(&state->waiting)) && first->deadline_ns <= now_ns)
+	while ((first = wait_list_first(&state->waiting)) && first->deadline_ns <= now_ns)
 		end_locked(service, first, ALLOCATE_TIMED_OUT, -EAGAIN);
 }
 
@@ -402,7 +404,7 @@ static int64_t mind_class_locked(AllocateService *service, ClassState *state, in
 		next_ns = state->pool.resume_ns;
 	else
 		top_up_locked(service, state);
-	first = g_queue_peek_head(&state->waiting);
+	first = wait_list_first(&state->waiting);
 	return first ? MIN(next_ns, first->deadline_ns) : next_ns;
 }
 
@@ -448,27 +450,36 @@ static void *timekeeper_run(void *arg)
 	return NULL;
 }
 
-int allocate_service_start(AllocateService *service, unsigned n_threads)
+/* The threads get the lock, and begin, when all of them are there. */
+static int start_threads_locked(AllocateService *service, unsigned n_threads)
 {
 	int r = thread_start(&service->timekeeper, "warmfs-time", timekeeper_run, service);
 
 	if (r < 0)
 		return r;
-	mutex_lock(&service->lock);
 	service->started = true;
-	mutex_unlock(&service->lock);
 	service->workers = g_new0(pthread_t, n_threads);
-	for (; service->n_workers < n_threads; service->n_workers++) {
+	while (r == 0 && service->n_workers < n_threads) {
 		r = thread_start(&service->workers[service->n_workers], "warmfs-alloc", worker_run, service);
-		if (r < 0) {
-			allocate_service_stop(service);
-			return r;
-		}
+		if (r == 0)
+			service->n_workers++;
 	}
-	MUTEX_SCOPE(&service->lock);
+	return r;
+}
+
+int allocate_service_start(AllocateService *service, unsigned n_threads)
+{
+	mutex_lock(&service->lock);
+	int r = start_threads_locked(service, n_threads);
+	if (r < 0)
+		atomic_store(&service->stopping, true);
 	for (size_t i = 0; i < service->n_classes; i++)
 		top_up_locked(service, &service->classes[i]);
-	return 0;
+	mutex_unlock(&service->lock);
+
+	if (r < 0)
+		allocate_service_stop(service);
+	return r;
 }
 
 static void end_everything_locked(AllocateService *service)
@@ -476,7 +487,7 @@ static void end_everything_locked(AllocateService *service)
 	AllocateRequest *request;
 
 	for (size_t i = 0; i < service->n_classes; i++)
-		while ((request = g_queue_peek_head(&service->classes[i].waiting)))
+		while ((request = wait_list_first(&service->classes[i].waiting)))
 			end_locked(service, request, ALLOCATE_FAILED, -ESHUTDOWN);
 	while ((request = request_queue_pop(&service->queue)))
 		allocate_request_unref(request);
@@ -523,8 +534,7 @@ static void wait_locked(AllocateService *service, ClassState *state, AllocateReq
 	AllocateRequest *leader = request_table_put_if_absent(&service->table, request);
 
 	alloc_counters_add(&state->pool.counters, ALLOC_WAITS, 1);
-	allocate_request_ref(request);
-	g_queue_push_tail_link(&state->waiting, &request->waiting_link);
+	wait_list_push(&state->waiting, request);
 	if (leader) {
 		alloc_counters_add(&state->pool.counters, ALLOC_JOINED, 1);
 		request->state = ALLOCATE_JOINED;
@@ -591,7 +601,10 @@ void allocate_service_give_back(AllocateService *service, Segment *segment)
 		return;
 	}
 	MUTEX_SCOPE(&service->lock);
+	ClassState *state = class_state(service, segment->class);
 	deliver_locked(service, segment, NULL);
+	top_up_locked(service, state);
+	cond_signal(&service->work);
 	cond_signal(&service->time);
 }
 
@@ -652,7 +665,7 @@ char *allocate_service_describe(AllocateService *service, size_t nth_class)
 				       (guint64)alloc_counters_get(&state->pool.counters, counter));
 	MUTEX_SCOPE(&service->lock);
 	g_string_append_printf(line, " ready=%u waiting=%u", segment_pool_ready(&state->pool),
-			       state->waiting.length);
+			       wait_list_length(&state->waiting));
 	return g_string_free(line, FALSE);
 }
 

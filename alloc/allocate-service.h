@@ -27,7 +27,8 @@ int allocate_service_start(AllocateService *service, unsigned n_threads);
  * on submit gives requests that have failed so. One thread calls it, and may call it again. */
 void allocate_service_stop(AllocateService *service);
 
-/* The pool's oldest ready segment of the class, now the caller's, or NULL. */
+/* The pool's oldest ready segment of the class, now the caller's, or NULL. The pool is filled again when it is
+ * retired or given back, so that preparing does not slow publishing. */
 Segment *allocate_service_take(AllocateService *service, const SegmentClass *class);
 
 /* A wish for a segment for `path`: ended at once if the pool has one, else waiting. The caller unrefs it, and

@@ -208,44 +208,66 @@ static char *pop_adoptable(FileProvider *provider, const SegmentClass *class)
 	return NULL;
 }
 
-static Segment *adopt(FileProvider *provider, const SegmentClass *class, const atomic_bool *cancel)
+static void push_adoptable(FileProvider *provider, const char *name)
+{
+	MUTEX_SCOPE(&provider->lock);
+	g_queue_push_head(&provider->dir->adoptable, g_strdup(name));
+}
+
+/* Errors that say something of the process, not of the segment. */
+static bool is_shortage(int error)
+{
+	return error == -ECANCELED || error == -EMFILE || error == -ENFILE || error == -ENOMEM ||
+	       error == -EINTR || error == -EAGAIN;
+}
+
+static int adopt_one(FileProvider *provider, const SegmentClass *class, const char *name,
+		     const atomic_bool *cancel, Segment **ret_segment)
+{
+	Segment *segment = segment_new(class);
+	int r;
+
+	g_strlcpy(segment->name, name, sizeof(segment->name));
+	segment->adopted = true;
+	r = open_adoptable(provider, segment);
+	if (r == 0)
+		r = map_and_populate(provider, segment, cancel);
+	if (r == 0) {
+		*ret_segment = segment;
+	} else if (is_shortage(r)) {
+		push_adoptable(provider, name);
+		segment_free(provider, segment);
+	} else {
+		log_warning(provider->log, "pool: %s: not as it was left (%s); removed", name,
+			    g_strerror(-r));
+		file_provider_discard(&provider->base, segment);
+	}
+	return r;
+}
+
+/* 0, or -ENOENT if there is none (any more), or what kept the next one from being adopted for now. */
+static int adopt(FileProvider *provider, const SegmentClass *class, const atomic_bool *cancel,
+		 Segment **ret_segment)
 {
 	char *name;
 
 	while ((name = pop_adoptable(provider, class))) {
-		Segment *segment = segment_new(class);
-		int r;
+		int r = adopt_one(provider, class, name, cancel, ret_segment);
 
-		g_strlcpy(segment->name, name, sizeof(segment->name));
 		g_free(name);
-		segment->adopted = true;
-		r = open_adoptable(provider, segment);
-		if (r == 0)
-			r = map_and_populate(provider, segment, cancel);
-		if (r == 0)
-			return segment;
-		if (r == -ECANCELED) {
-			let_go(provider, class->size_bytes);
-			segment_free(provider, segment);
-			return NULL;
-		}
-		log_warning(provider->log, "pool: %s: not as it was left (%s); removed", segment->name,
-			    g_strerror(-r));
-		file_provider_discard(&provider->base, segment);
+		if (r == 0 || is_shortage(r))
+			return r;
 	}
-	return NULL;
+	return -ENOENT;
 }
 
 static int file_provider_prepare(SegmentProvider *base, const SegmentClass *class,
 				 const atomic_bool *cancel, Segment **ret_segment)
 {
 	FileProvider *provider = file_provider(base);
-	Segment *segment = adopt(provider, class, cancel);
+	int r = adopt(provider, class, cancel, ret_segment);
 
-	if (!segment)
-		return prepare_new(provider, class, cancel, ret_segment);
-	*ret_segment = segment;
-	return 0;
+	return r == -ENOENT ? prepare_new(provider, class, cancel, ret_segment) : r;
 }
 
 /* Reserves, so that a full disk is an error now and not a SIGBUS later, but writes nothing. */
@@ -334,11 +356,27 @@ static int file_provider_publish(SegmentProvider *base, Segment *segment, const 
 	return 0;
 }
 
+/* A segment that is there already costs nothing. */
+static bool has_adoptable(FileProvider *provider, uint64_t bytes)
+{
+	SegmentNameParts parts;
+
+	MUTEX_SCOPE(&provider->lock);
+	for (GList *link = provider->dir->adoptable.head; link; link = link->next)
+		if (segment_name_parse(link->data, &parts) == SEGMENT_NAME_READY && parts.size_bytes == bytes)
+			return true;
+	return false;
+}
+
 static int file_provider_check_space(SegmentProvider *base, uint64_t bytes)
 {
 	FileProvider *provider = file_provider(base);
 	struct statvfs fs;
-	int r = provider->sys->fstatvfs(provider->sys, provider->dir->segments_fd, &fs);
+	int r;
+
+	if (has_adoptable(provider, bytes))
+		return 0;
+	r = provider->sys->fstatvfs(provider->sys, provider->dir->segments_fd, &fs);
 
 	if (r < 0)
 		return r;

@@ -32,17 +32,18 @@ static int open_directory(int parent_fd, const char *name)
 	return openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 }
 
-/* The names inside are trusted because nobody but the daemon's user can have made them. */
-static bool check_owner(int fd, const char *source, GError **error)
+/* The names inside are trusted because nobody but the daemon's user can have made them. `name` is below the
+ * source. */
+static bool check_owner(int fd, const char *source, const char *name, GError **error)
 {
 	struct stat attr;
 
 	if (fstat(fd, &attr) == 0 && attr.st_uid == geteuid() && (attr.st_mode & 022) == 0)
 		return true;
 	g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_PERM,
-		    "%s/" POOL_DIR_NAME ": others may write to it; it must belong to the user that runs "
-		    "warmfs, with mode 0700",
-		    source);
+		    "%s/%s: others may write to it; it must belong to the user that runs warmfs, with "
+		    "mode 0700",
+		    source, name);
 	return false;
 }
 
@@ -89,7 +90,7 @@ PoolDir *pool_dir_open(int source_fd, const char *source, const Log *log, GError
 				source, errno);
 		return NULL;
 	}
-	if (!check_owner(dir->fd, source, error) || !lock_directory(dir, source, error))
+	if (!check_owner(dir->fd, source, POOL_DIR_NAME, error) || !lock_directory(dir, source, error))
 		return NULL;
 	dir->segments_fd = open_directory(dir->fd, SEGMENTS_NAME);
 	if (dir->segments_fd < 0) {
@@ -97,6 +98,8 @@ PoolDir *pool_dir_open(int source_fd, const char *source, const Log *log, GError
 				errno);
 		return NULL;
 	}
+	if (!check_owner(dir->segments_fd, source, POOL_DIR_NAME "/" SEGMENTS_NAME, error))
+		return NULL;
 	return g_steal_pointer(&dir);
 }
 

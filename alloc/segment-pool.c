@@ -32,6 +32,13 @@ unsigned segment_pool_ready(const SegmentPool *pool)
 	return pool->ready.length;
 }
 
+bool segment_pool_has_room(const SegmentPool *pool)
+{
+	const SegmentClass *class = pool->class;
+
+	return !class->quota_bytes || segment_pool_ready(pool) < class->quota_bytes / class->size_bytes;
+}
+
 unsigned segment_pool_lacks(const SegmentPool *pool, int64_t now_ns)
 {
 	const SegmentClass *class = pool->class;

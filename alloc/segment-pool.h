@@ -34,6 +34,8 @@ Segment *segment_pool_take(SegmentPool *pool);
 /* Takes ownership. */
 void segment_pool_put(SegmentPool *pool, Segment *segment);
 unsigned segment_pool_ready(const SegmentPool *pool);
+/* Whether one more may be put there within the quota. */
+bool segment_pool_has_room(const SegmentPool *pool);
 
 /* How many more segments ought to be on their way: up to `ahead`, within the quota, and none during a pause. */
 unsigned segment_pool_lacks(const SegmentPool *pool, int64_t now_ns);

@@ -27,6 +27,6 @@ struct SegmentProvider {
 	void (*discard)(SegmentProvider *provider, Segment *segment);
 	/* Unmaps, closes (if fd is still there) and forgets; the file stays as it is. Consumes it. */
 	void (*release)(SegmentProvider *provider, Segment *segment);
-	/* Checks that the filesystem can give `bytes` and keep its reserve. 0 or -ENOSPC. */
+	/* Checks that the filesystem can give `bytes` for one more segment and keep its reserve. 0 or -ENOSPC. */
 	int (*check_space)(SegmentProvider *provider, uint64_t bytes);
 };

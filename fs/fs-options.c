@@ -255,8 +255,25 @@ FsOptions *fs_options_free(FsOptions *options)
 	return NULL;
 }
 
+/* GOption does not know `-oOPTION`, which mount(8) and people write: it becomes two words. */
+static char **separate_words(int argc, char **argv)
+{
+	GPtrArray *words = g_ptr_array_new();
+
+	for (int i = 0; i < argc; i++) {
+		bool glued = i > 0 && g_str_has_prefix(argv[i], "-o") && argv[i][2] != '\0';
+
+		if (glued)
+			g_ptr_array_add(words, g_strdup("-o"));
+		g_ptr_array_add(words, g_strdup(glued ? argv[i] + 2 : argv[i]));
+	}
+	g_ptr_array_add(words, NULL);
+	return (char **)g_ptr_array_free(words, FALSE);
+}
+
 FsOptions *fs_options_parse(int argc, char **argv, GError **error)
 {
+	g_auto(GStrv) words = separate_words(argc, argv);
 	g_autoptr(FsOptions) options = fs_options_new();
 	g_auto(GStrv) lists = NULL;
 	g_auto(GStrv) paths = NULL;
@@ -274,7 +291,7 @@ FsOptions *fs_options_parse(int argc, char **argv, GError **error)
 	g_option_context_add_main_entries(context, entries, NULL);
 	g_option_context_set_summary(context, "Serves SOURCE at MOUNTPOINT, with pre-warmed segment files.");
 	g_option_context_set_description(context, description);
-	if (!g_option_context_parse(context, &argc, &argv, error))
+	if (!g_option_context_parse_strv(context, &words, error))
 		return NULL;
 	options->show_version = version;
 	options->debug = debug;
