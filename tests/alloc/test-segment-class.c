@@ -1,0 +1,435 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <string.h>
+
+#include <glib.h>
+
+#include "alloc/segment-class.h"
+
+#define GIB (UINT64_C(1) << 30)
+#define MATCH_ALLOWED \
+	"a pattern for the path below the mount point, such as *.log, wal/* or **/*.log"
+#define AHEAD_ALLOWED	"a number of segments from 0 to 64"
+#define TIMEOUT_ALLOWED "milliseconds, or a number with ms or s, from 1ms to 3600s"
+#define SIZE_ALLOWED	"a number of bytes, or one with K, M, G or T, from 1 to 8388607T"
+
+static void set(SegmentClass *class, const char *key, const char *value)
+{
+	g_autoptr(GError) error = NULL;
+	bool ok;
+
+	g_test_message("%s=%s", key, value);
+	ok = segment_class_set(class, key, value, &error);
+	g_assert_no_error(error);
+	g_assert_true(ok);
+}
+
+static void test_kind_names(void)
+{
+	for (int kind = 0; kind < _SEGMENT_KIND_MAX; kind++) {
+		const char *name = segment_kind_to_string((SegmentKind)kind);
+
+		g_assert_nonnull(name);
+		g_assert_cmpint(segment_kind_from_string(name), ==, kind);
+	}
+	g_assert_cmpstr(segment_kind_to_string(SEGMENT_KIND_MAPPED), ==, "mapped");
+	g_assert_cmpstr(segment_kind_to_string(SEGMENT_KIND_STREAM), ==, "stream");
+	g_assert_null(segment_kind_to_string(_SEGMENT_KIND_MAX));
+	g_assert_null(segment_kind_to_string(_SEGMENT_KIND_INVALID));
+	g_assert_cmpint(segment_kind_from_string(""), ==, _SEGMENT_KIND_INVALID);
+	g_assert_cmpint(segment_kind_from_string("Mapped"), ==, _SEGMENT_KIND_INVALID);
+}
+
+static void test_defaults(void)
+{
+	g_autoptr(SegmentClass) class = segment_class_new("wal");
+
+	g_assert_cmpstr(class->name, ==, "wal");
+	g_assert_null(class->match);
+	g_assert_cmpint(class->kind, ==, SEGMENT_KIND_MAPPED);
+	g_assert_cmpuint(class->size_bytes, ==, 0);
+	g_assert_cmpuint(class->ahead, ==, 2);
+	g_assert_cmpuint(class->timeout_ms, ==, 5000);
+	g_assert_false(class->fail_on_timeout);
+	g_assert_cmpuint(class->folio_bytes, ==, 65536);
+	g_assert_cmpuint(class->quota_bytes, ==, 0);
+	g_assert_null(segment_class_free(NULL));
+}
+
+static void test_has_key(void)
+{
+	static const char *const KEYS[] = { "match",   "size",	     "kind",  "ahead",
+					    "timeout", "on_timeout", "folio", "quota" };
+
+	for (size_t i = 0; i < G_N_ELEMENTS(KEYS); i++)
+		g_assert_true(segment_class_has_key(KEYS[i]));
+	g_assert_false(segment_class_has_key(""));
+	g_assert_false(segment_class_has_key("Size"));
+	g_assert_false(segment_class_has_key("siz"));
+	g_assert_false(segment_class_has_key("config"));
+}
+
+static void test_set_match(void)
+{
+	g_autoptr(SegmentClass) class = segment_class_new("wal");
+
+	set(class, "match", "*.log");
+	g_assert_cmpstr(glob_pattern(class->match), ==, "*.log");
+	set(class, "match", "**/a\\*b");
+	g_assert_cmpstr(glob_pattern(class->match), ==, "**/a\\*b");
+}
+
+static void test_set_bytes(void)
+{
+	g_autoptr(SegmentClass) class = segment_class_new("wal");
+
+	set(class, "size", "1");
+	g_assert_cmpuint(class->size_bytes, ==, 1);
+	set(class, "size", "1g");
+	g_assert_cmpuint(class->size_bytes, ==, GIB);
+	set(class, "size", "8388607T");
+	g_assert_cmpuint(class->size_bytes, ==, UINT64_C(8388607) << 40);
+	set(class, "quota", "1");
+	g_assert_cmpuint(class->quota_bytes, ==, 1);
+	set(class, "quota", "64000000");
+	g_assert_cmpuint(class->quota_bytes, ==, 64000000);
+	set(class, "folio", "4K");
+	g_assert_cmpuint(class->folio_bytes, ==, 4096);
+	set(class, "folio", "2097152");
+	g_assert_cmpuint(class->folio_bytes, ==, 2 << 20);
+	g_assert_cmpuint(class->size_bytes, ==, UINT64_C(8388607) << 40);
+}
+
+static void test_set_numbers(void)
+{
+	static const struct {
+		const char *text;
+		unsigned timeout_ms;
+	} TIMEOUTS[] = {
+		{ "1", 1 },
+		{ "1ms", 1 },
+		{ "250", 250 },
+		{ "2500ms", 2500 },
+		{ "1s", 1000 },
+		{ "3600s", 3600000 },
+		{ "3600000", 3600000 },
+		{ "3600000ms", 3600000 },
+	};
+	g_autoptr(SegmentClass) class = segment_class_new("wal");
+
+	for (size_t i = 0; i < G_N_ELEMENTS(TIMEOUTS); i++) {
+		set(class, "timeout", TIMEOUTS[i].text);
+		g_assert_cmpuint(class->timeout_ms, ==, TIMEOUTS[i].timeout_ms);
+	}
+	set(class, "ahead", "0");
+	g_assert_cmpuint(class->ahead, ==, 0);
+	set(class, "ahead", "64");
+	g_assert_cmpuint(class->ahead, ==, 64);
+}
+
+static void test_set_words(void)
+{
+	g_autoptr(SegmentClass) class = segment_class_new("wal");
+
+	set(class, "kind", "stream");
+	g_assert_cmpint(class->kind, ==, SEGMENT_KIND_STREAM);
+	set(class, "kind", "mapped");
+	g_assert_cmpint(class->kind, ==, SEGMENT_KIND_MAPPED);
+	set(class, "on_timeout", "fail");
+	g_assert_true(class->fail_on_timeout);
+	set(class, "on_timeout", "cold");
+	g_assert_false(class->fail_on_timeout);
+}
+
+static void assert_refused(const char *key, const char *value, const char *text)
+{
+	g_autoptr(SegmentClass) class = segment_class_new("wal");
+	g_autoptr(GError) error = NULL;
+	SegmentClass before;
+
+	set(class, "match", "*.log");
+	set(class, "size", "1G");
+	before = *class;
+	g_test_message("'%s=%s'", key, value);
+	g_assert_false(segment_class_set(class, key, value, &error));
+	g_assert_nonnull(error);
+	g_assert_cmpstr(error->message, ==, text);
+	g_assert_cmpmem(class, sizeof(*class), &before, sizeof(before));
+	g_assert_cmpstr(glob_pattern(class->match), ==, "*.log");
+	g_assert_false(segment_class_set(class, key, value, NULL));
+}
+
+static void test_refuses_values(void)
+{
+	static const struct {
+		const char *key, *value, *wrong, *allowed;
+	} CASES[] = {
+		{ "match", "", "an empty pattern", MATCH_ALLOWED },
+		{ "match", "/a", "a slash at the start", MATCH_ALLOWED },
+		{ "match", "[a", "a [ without its ]", MATCH_ALLOWED },
+		{ "match", "a\\", "a backslash at the end", MATCH_ALLOWED },
+		{ "size", "", "not a size", SIZE_ALLOWED },
+		{ "size", "12X", "not a size", SIZE_ALLOWED },
+		{ "size", "-1", "not a size", SIZE_ALLOWED },
+		{ "size", "1.5G", "not a size", SIZE_ALLOWED },
+		{ "size", "0", "too small", SIZE_ALLOWED },
+		{ "size", "0G", "too small", SIZE_ALLOWED },
+		{ "size", "8388608T", "too large", SIZE_ALLOWED },
+		{ "size", "99999999T", "too large", SIZE_ALLOWED },
+		{ "quota", "0", "too small", SIZE_ALLOWED },
+		{ "quota", "all", "not a size", SIZE_ALLOWED },
+		{ "quota", "8388608T", "too large", SIZE_ALLOWED },
+		{ "kind", "", "not a kind", "mapped or stream" },
+		{ "kind", "append2", "not a kind", "mapped or stream" },
+		{ "kind", "MAPPED", "not a kind", "mapped or stream" },
+		{ "ahead", "", "not a whole number", AHEAD_ALLOWED },
+		{ "ahead", "-1", "not a whole number", AHEAD_ALLOWED },
+		{ "ahead", "+1", "not a whole number", AHEAD_ALLOWED },
+		{ "ahead", "2x", "not a whole number", AHEAD_ALLOWED },
+		{ "ahead", "65", "out of range", AHEAD_ALLOWED },
+		{ "ahead", "4294967296", "out of range", AHEAD_ALLOWED },
+		{ "ahead", "99999999999999999999", "out of range", AHEAD_ALLOWED },
+		{ "timeout", "", "not a whole number", TIMEOUT_ALLOWED },
+		{ "timeout", "s", "not a whole number", TIMEOUT_ALLOWED },
+		{ "timeout", "5m", "not a time", TIMEOUT_ALLOWED },
+		{ "timeout", "0.5s", "not a time", TIMEOUT_ALLOWED },
+		{ "timeout", "-5", "not a time", TIMEOUT_ALLOWED },
+		{ "timeout", "0", "out of range", TIMEOUT_ALLOWED },
+		{ "timeout", "0s", "out of range", TIMEOUT_ALLOWED },
+		{ "timeout", "3601s", "out of range", TIMEOUT_ALLOWED },
+		{ "timeout", "3600001", "out of range", TIMEOUT_ALLOWED },
+		{ "timeout", "99999999999999999999s", "out of range", TIMEOUT_ALLOWED },
+		{ "on_timeout", "", "not an action", "cold or fail" },
+		{ "on_timeout", "Fail", "not an action", "cold or fail" },
+		{ "folio", "2K", "too small", "a power of two from 4K to 2M" },
+		{ "folio", "4095", "too small", "a power of two from 4K to 2M" },
+		{ "folio", "4M", "too large", "a power of two from 4K to 2M" },
+		{ "folio", "12K", "not a power of two", "a power of two from 4K to 2M" },
+		{ "folio", "big", "not a size", "a power of two from 4K to 2M" },
+	};
+
+	for (size_t i = 0; i < G_N_ELEMENTS(CASES); i++) {
+		g_autofree char *text =
+			g_strdup_printf("%s=%s: %s; allowed: %s", CASES[i].key, CASES[i].value,
+					CASES[i].wrong, CASES[i].allowed);
+
+		assert_refused(CASES[i].key, CASES[i].value, text);
+	}
+}
+
+static void test_refuses_keys(void)
+{
+	static const struct {
+		const char *key, *meant;
+	} CASES[] = {
+		{ "siez", "size" },
+		{ "Size", "size" },
+		{ "siz", "size" },
+		{ "sizes", "size" },
+		{ "match ", "match" },
+		{ "timout", "timeout" },
+		{ "time_out", "timeout" },
+		{ "ontimeout", "on_timeout" },
+		{ "quotas", "quota" },
+		{ "foil", "folio" },
+		{ "", NULL },
+		{ "depth", NULL },
+		{ "s", NULL },
+		{ "matchpattern", NULL },
+	};
+
+	for (size_t i = 0; i < G_N_ELEMENTS(CASES); i++) {
+		const char *meant = CASES[i].meant;
+		g_autofree char *guess =
+			meant ? g_strdup_printf(", did you mean %s?", meant) : g_strdup("");
+		g_autofree char *text = g_strdup_printf(
+			"%s=1: unknown key%s; allowed: match, size, kind, ahead, timeout, "
+			"on_timeout, folio, quota",
+			CASES[i].key, guess);
+
+		assert_refused(CASES[i].key, "1", text);
+	}
+}
+
+/* Errors stay one short line of UTF-8, whatever the value is. */
+static void test_hostile_values(void)
+{
+	g_autofree char *long_text = g_strnfill(100000, 'k');
+	const char *const TEXTS[] = { "a\nb\x1b[2J\x7f", "\xff\xfe\xc3", long_text };
+	static const char *const KEYS[] = { "match",   "size",	"kind",	 "ahead",
+					    "timeout", "folio", "quota", "on_timeout" };
+	g_autoptr(SegmentClass) class = segment_class_new("wal");
+
+	for (size_t i = 0; i < G_N_ELEMENTS(TEXTS); i++) {
+		for (size_t j = 0; j <= G_N_ELEMENTS(KEYS); j++) {
+			const char *key = j < G_N_ELEMENTS(KEYS) ? KEYS[j] : TEXTS[i];
+			g_autoptr(GError) error = NULL;
+
+			if (segment_class_set(class, key, TEXTS[i], &error)) {
+				g_assert_cmpstr(key, ==, "match");
+				continue;
+			}
+			g_assert_true(g_utf8_validate(error->message, -1, NULL));
+			g_assert_cmpuint(strlen(error->message), <, 1000);
+			for (const char *at = error->message; *at; at++)
+				g_assert_false(g_ascii_iscntrl(*at));
+		}
+	}
+}
+
+/* `options` as in a mount option: match=*.log,size=1G */
+static void add(ClassRules *rules, const char *name, const char *options)
+{
+	SegmentClass *class = segment_class_new(name);
+	g_auto(GStrv) parts = g_strsplit(options, ",", -1);
+
+	for (char **part = parts; *part; part++) {
+		char *value = strchr(*part, '=');
+
+		*value = '\0';
+		set(class, *part, value + 1);
+	}
+	class_rules_add(rules, class);
+}
+
+static void assert_check_fails(const ClassRules *rules, uint64_t filesystem_bytes, const char *text)
+{
+	g_autoptr(GError) error = NULL;
+
+	g_assert_false(class_rules_check(rules, filesystem_bytes, &error));
+	g_assert_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE);
+	g_assert_cmpstr(error->message, ==, text);
+	g_assert_false(class_rules_check(rules, filesystem_bytes, NULL));
+}
+
+static void assert_check_passes(const ClassRules *rules, uint64_t filesystem_bytes)
+{
+	g_autoptr(GError) error = NULL;
+	bool ok = class_rules_check(rules, filesystem_bytes, &error);
+
+	g_assert_no_error(error);
+	g_assert_true(ok);
+}
+
+static void test_rules_find(void)
+{
+	g_autoptr(ClassRules) rules = class_rules_new();
+
+	assert_check_passes(rules, 0);
+	g_assert_cmpuint(class_rules_count(rules), ==, 0);
+	g_assert_null(class_rules_find(rules, "a.log"));
+	add(rules, "log", "match=*.log,size=1M");
+	add(rules, "wal", "match=wal/**,size=2M,kind=stream");
+	assert_check_passes(rules, GIB);
+	g_assert_cmpuint(class_rules_count(rules), ==, 2);
+	g_assert_cmpstr(class_rules_nth(rules, 0)->name, ==, "log");
+	g_assert_cmpstr(class_rules_nth(rules, 1)->name, ==, "wal");
+	g_assert_true(class_rules_find(rules, "a.log") == class_rules_nth(rules, 0));
+	g_assert_true(class_rules_find(rules, "wal/d/a.log") == class_rules_nth(rules, 1));
+	g_assert_null(class_rules_find(rules, "d/a.log"));
+	g_assert_null(class_rules_find(rules, "wal"));
+	g_assert_null(class_rules_free(NULL));
+}
+
+static void test_rules_incomplete(void)
+{
+	g_autoptr(ClassRules) no_match = class_rules_new();
+	g_autoptr(ClassRules) no_size = class_rules_new();
+
+	add(no_match, "a", "size=1G");
+	assert_check_fails(no_match, GIB * 2,
+			   "class \"a\": match is missing; allowed: " MATCH_ALLOWED);
+	add(no_size, "ok", "match=*.ok,size=1");
+	add(no_size, "b", "match=*.log");
+	assert_check_fails(no_size, GIB, "class \"b\": size is missing; allowed: " SIZE_ALLOWED);
+}
+
+static void test_rules_overlap(void)
+{
+	g_autoptr(ClassRules) rules = class_rules_new();
+	g_autoptr(ClassRules) names = class_rules_new();
+
+	add(rules, "a", "match=*.log,size=1M");
+	add(rules, "between", "match=*.wal,size=1M");
+	assert_check_passes(rules, GIB);
+	add(rules, "b", "match=x*.log,size=1M");
+	assert_check_fails(
+		rules, GIB,
+		"class \"a\" (match=*.log) and class \"b\" (match=x*.log) both match some "
+		"paths; make the patterns disjoint");
+	add(names, "a", "match=*.log,size=1M");
+	add(names, "a", "match=*.wal,size=1M");
+	assert_check_fails(names, GIB, "two classes are named \"a\"; give each its own name");
+}
+
+static void test_rules_filesystem(void)
+{
+	g_autoptr(ClassRules) two = class_rules_new();
+	g_autoptr(ClassRules) none_ahead = class_rules_new();
+	g_autoptr(ClassRules) huge = class_rules_new();
+
+	add(two, "a", "match=*.log,size=1G,ahead=2");
+	assert_check_passes(two, 2 * GIB);
+	assert_check_fails(two, 2 * GIB - 1,
+			   "class \"a\": size=1G with ahead=2 needs 2G, but the filesystem holds "
+			   "2147483647; make size or ahead smaller");
+	add(none_ahead, "a", "match=*.log,size=1G,ahead=0");
+	assert_check_passes(none_ahead, GIB);
+	assert_check_fails(none_ahead, GIB / 2,
+			   "class \"a\": size=1G with ahead=0 needs 1G, but the filesystem holds "
+			   "512M; make size or ahead smaller");
+	/* The product fits no 64 bits. */
+	add(huge, "a", "match=*.log,size=4194304T,ahead=4");
+	assert_check_fails(huge, 4 * GIB,
+			   "class \"a\": size=4194304T with ahead=4 needs over 16777215T, but "
+			   "the filesystem holds 4G; make size or ahead smaller");
+}
+
+static void test_rules_quota(void)
+{
+	g_autoptr(ClassRules) enough = class_rules_new();
+	g_autoptr(ClassRules) little = class_rules_new();
+
+	add(enough, "a", "match=*.log,size=1G,ahead=3,quota=3G");
+	assert_check_passes(enough, 8 * GIB);
+	add(little, "a", "match=*.log,size=1G,ahead=3,quota=2G");
+	assert_check_fails(little, 8 * GIB,
+			   "class \"a\": size=1G with ahead=3 needs 3G, but quota=2G; make size or "
+			   "ahead smaller, or quota larger");
+}
+
+static void test_rules_count(void)
+{
+	g_autoptr(ClassRules) rules = class_rules_new();
+
+	for (int i = 0; i < CLASS_RULES_MAX; i++) {
+		g_autofree char *name = g_strdup_printf("c%d", i);
+		g_autofree char *options = g_strdup_printf("match=*.%d,size=1", i);
+
+		add(rules, name, options);
+	}
+	assert_check_passes(rules, GIB);
+	add(rules, "more", "match=*.more,size=1");
+	assert_check_fails(rules, GIB, "129 classes; allowed: at most 128");
+}
+
+int main(int argc, char **argv)
+{
+	g_test_init(&argc, &argv, NULL);
+	g_test_add_func("/segment-class/kind-names", test_kind_names);
+	g_test_add_func("/segment-class/defaults", test_defaults);
+	g_test_add_func("/segment-class/has-key", test_has_key);
+	g_test_add_func("/segment-class/set-match", test_set_match);
+	g_test_add_func("/segment-class/set-bytes", test_set_bytes);
+	g_test_add_func("/segment-class/set-numbers", test_set_numbers);
+	g_test_add_func("/segment-class/set-words", test_set_words);
+	g_test_add_func("/segment-class/refuses-values", test_refuses_values);
+	g_test_add_func("/segment-class/refuses-keys", test_refuses_keys);
+	g_test_add_func("/segment-class/hostile-values", test_hostile_values);
+	g_test_add_func("/class-rules/find", test_rules_find);
+	g_test_add_func("/class-rules/incomplete", test_rules_incomplete);
+	g_test_add_func("/class-rules/overlap", test_rules_overlap);
+	g_test_add_func("/class-rules/filesystem", test_rules_filesystem);
+	g_test_add_func("/class-rules/quota", test_rules_quota);
+	g_test_add_func("/class-rules/count", test_rules_count);
+	return g_test_run();
+}

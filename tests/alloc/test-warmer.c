@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Without a file: what is asked of the system, in which order, and what becomes of each answer. */
+#include "alloc/warmer.h"
+
+#include <errno.h>
+#include <linux/falloc.h>
+#include <sys/mman.h>
+
+#include "tests/lib/fake-sys.h"
+#include "tests/lib/test-util.h"
+
+#ifndef FALLOC_FL_WRITE_ZEROES
+#define FALLOC_FL_WRITE_ZEROES 0x80
+#endif
+
+#define MIB ((uint64_t)1 << 20)
+
+typedef struct Fixture {
+	FakeSys sys;
+	SegmentClass *class;
+	atomic_bool cancel;
+	/* Raise the flag at this call, counted from 1. */
+	FakeSysCall cancel_call;
+	unsigned cancel_nth;
+} Fixture;
+
+static void fixture_init(Fixture *f, const char *class)
+{
+	*f = (Fixture){ .class = test_class_new(class) };
+	fake_sys_init(&f->sys, false);
+}
+
+static void fixture_deinit(Fixture *f)
+{
+	fake_sys_deinit(&f->sys);
+	segment_class_free(f->class);
+}
+
+static int fill(Fixture *f)
+{
+	return warmer_fill(&f->sys.base, 3, f->class, &f->cancel);
+}
+
+static unsigned count(Fixture *f, FakeSysCall call)
+{
+	return fake_sys_count(&f->sys, call);
+}
+
+static void maybe_cancel(void *arg, FakeSysCall call)
+{
+	Fixture *f = arg;
+
+	if (call == f->cancel_call && count(f, call) + 1 == f->cancel_nth)
+		atomic_store(&f->cancel, true);
+}
+
+static void cancel_at(Fixture *f, FakeSysCall call, unsigned nth)
+{
+	f->cancel_call = call;
+	f->cancel_nth = nth;
+	f->sys.before = maybe_cancel;
+	f->sys.before_arg = f;
+}
+
+static void test_device_zeroes(void)
+{
+	Fixture f;
+
+	fixture_init(&f, "a size=1M");
+	g_assert_cmpint(fill(&f), ==, 0);
+	g_assert_cmpuint(count(&f, FAKE_SYS_FALLOCATE), ==, 1);
+	FakeSysRecord record = fake_sys_record(&f.sys, FAKE_SYS_FALLOCATE, 0);
+	g_assert_cmpint(record.flags, ==, FALLOC_FL_WRITE_ZEROES);
+	g_assert_cmpuint(record.offset, ==, 0);
+	g_assert_cmpuint(record.length, ==, MIB);
+	g_assert_cmpuint(count(&f, FAKE_SYS_PWRITE), ==, 0);
+	g_assert_cmpuint(count(&f, FAKE_SYS_FSYNC), ==, 1);
+	fixture_deinit(&f);
+}
+
+/* Every byte once, in order, in writes of the class's size. */
+static void check_writes(Fixture *f, uint64_t write_bytes)
+{
+	uint64_t offset = 0;
+	unsigned n = count(f, FAKE_SYS_PWRITE);
+
+	for (unsigned i = 0; i < n; i++) {
+		FakeSysRecord record = fake_sys_record(&f->sys, FAKE_SYS_PWRITE, i);
+
+		g_assert_cmpuint(record.offset, ==, offset);
+		g_assert_cmpuint(record.length, ==,
+				 MIN(write_bytes, f->class->size_bytes - offset));
+		offset += record.length;
+	}
+	g_assert_cmpuint(offset, ==, f->class->size_bytes);
+}
+
+static void test_reserve_then_write(void)
+{
+	static const char *const CLASSES[] = { "a size=1M folio=4K",	   "a size=1M folio=64K",
+					       "a size=1M folio=1M",	   "a size=64K folio=1M",
+					       "a size=1000001 folio=64K", "a size=1 folio=64K" };
+
+	for (size_t i = 0; i < G_N_ELEMENTS(CLASSES); i++) {
+		Fixture f;
+
+		fixture_init(&f, CLASSES[i]);
+		fake_sys_fail(&f.sys, FAKE_SYS_FALLOCATE, 1, 1, -EOPNOTSUPP);
+		g_assert_cmpint(fill(&f), ==, 0);
+		g_assert_cmpuint(count(&f, FAKE_SYS_FALLOCATE), ==, 2);
+		FakeSysRecord record = fake_sys_record(&f.sys, FAKE_SYS_FALLOCATE, 1);
+		g_assert_cmpint(record.flags, ==, 0);
+		g_assert_cmpuint(record.length, ==, f.class->size_bytes);
+		check_writes(&f, f.class->folio_bytes);
+		g_assert_cmpuint(count(&f, FAKE_SYS_FSYNC), ==, 1);
+		fixture_deinit(&f);
+	}
+}
+
+static void test_write_only(void)
+{
+	static const int ERRORS[] = { -EOPNOTSUPP, -EINVAL, -ENOSYS };
+
+	for (size_t i = 0; i < G_N_ELEMENTS(ERRORS); i++) {
+		Fixture f;
+
+		fixture_init(&f, "a size=1M");
+		fake_sys_fail(&f.sys, FAKE_SYS_FALLOCATE, 1, 2, ERRORS[i]);
+		g_assert_cmpint(fill(&f), ==, 0);
+		check_writes(&f, f.class->folio_bytes);
+		g_assert_cmpuint(count(&f, FAKE_SYS_FSYNC), ==, 1);
+		fixture_deinit(&f);
+	}
+}
+
+/* No rung is tried after an error that is not about what the filesystem can do. */
+static void test_errors(void)
+{
+	static const struct {
+		FakeSysCall call;
+		unsigned nth;
+		int error;
+		unsigned n_writes;
+		unsigned n_syncs;
+	} CASES[] = {
+		{ FAKE_SYS_FALLOCATE, 1, -ENOSPC, 0, 0 }, { FAKE_SYS_FALLOCATE, 1, -EIO, 0, 0 },
+		{ FAKE_SYS_FALLOCATE, 2, -ENOSPC, 0, 0 }, { FAKE_SYS_FALLOCATE, 2, -EDQUOT, 0, 0 },
+		{ FAKE_SYS_PWRITE, 1, -EIO, 1, 0 },	  { FAKE_SYS_PWRITE, 7, -ENOSPC, 7, 0 },
+		{ FAKE_SYS_PWRITE, 16, -EINVAL, 16, 0 },  { FAKE_SYS_FSYNC, 1, -EIO, 16, 1 },
+	};
+
+	for (size_t i = 0; i < G_N_ELEMENTS(CASES); i++) {
+		Fixture f;
+
+		g_test_message("%s %u", fake_sys_call_name(CASES[i].call), CASES[i].nth);
+		fixture_init(&f, "a size=1M folio=64K");
+		f.sys.no_write_zeroes = true;
+		fake_sys_fail(&f.sys, CASES[i].call, CASES[i].nth, 1, CASES[i].error);
+		g_assert_cmpint(fill(&f), ==, CASES[i].error);
+		g_assert_cmpuint(count(&f, FAKE_SYS_PWRITE), ==, CASES[i].n_writes);
+		g_assert_cmpuint(count(&f, FAKE_SYS_FSYNC), ==, CASES[i].n_syncs);
+		fixture_deinit(&f);
+	}
+}
+
+static void test_interrupted_write(void)
+{
+	Fixture f;
+
+	fixture_init(&f, "a size=1M folio=64K");
+	f.sys.no_write_zeroes = true;
+	fake_sys_fail(&f.sys, FAKE_SYS_PWRITE, 3, 2, -EINTR);
+	g_assert_cmpint(fill(&f), ==, 0);
+	g_assert_cmpuint(count(&f, FAKE_SYS_PWRITE), ==, 18);
+	for (unsigned i = 2; i <= 4; i++)
+		g_assert_cmpuint(fake_sys_record(&f.sys, FAKE_SYS_PWRITE, i).offset, ==,
+				 2 * 64 * 1024);
+	fixture_deinit(&f);
+}
+
+static void test_short_writes(void)
+{
+	Fixture f;
+	uint64_t offset = 0;
+
+	fixture_init(&f, "a size=256K folio=64K");
+	f.sys.no_write_zeroes = true;
+	f.sys.short_write_bytes = 5000;
+	g_assert_cmpint(fill(&f), ==, 0);
+	for (unsigned i = 0; i < count(&f, FAKE_SYS_PWRITE); i++) {
+		FakeSysRecord record = fake_sys_record(&f.sys, FAKE_SYS_PWRITE, i);
+
+		g_assert_cmpuint(record.offset, ==, offset);
+		/* The rest of the folio, not the next one as well. */
+		g_assert_cmpuint(record.length, ==, 64 * 1024 - offset % (64 * 1024));
+		offset += MIN(record.length, 5000);
+	}
+	g_assert_cmpuint(offset, ==, 256 * 1024);
+	fixture_deinit(&f);
+}
+
+static ssize_t write_nothing(const Sys *sys, int fd, const void *data, size_t length, off_t offset)
+{
+	(void)sys;
+	(void)fd;
+	(void)data;
+	(void)length;
+	(void)offset;
+	return 0;
+}
+
+static void test_write_of_nothing(void)
+{
+	Fixture f;
+
+	fixture_init(&f, "a size=1M");
+	f.sys.no_write_zeroes = true;
+	f.sys.base.pwrite = write_nothing;
+	g_assert_cmpint(fill(&f), ==, -EIO);
+	fixture_deinit(&f);
+}
+
+static void test_cancel(void)
+{
+	Fixture f;
+
+	fixture_init(&f, "a size=1M folio=64K");
+	f.sys.no_write_zeroes = true;
+	cancel_at(&f, FAKE_SYS_PWRITE, 5);
+	g_assert_cmpint(fill(&f), ==, -ECANCELED);
+	g_assert_cmpuint(count(&f, FAKE_SYS_PWRITE), ==, 5);
+	g_assert_cmpuint(count(&f, FAKE_SYS_FSYNC), ==, 0);
+	fixture_deinit(&f);
+}
+
+/* 8 MiB windows: each is started when it is full, and the one before it is waited for then. */
+static void test_write_back(void)
+{
+	Fixture f;
+	static const uint64_t OFFSETS[] = { 0, 8, 0, 16, 8 };
+
+	fixture_init(&f, "a size=30M folio=1M");
+	f.sys.no_write_zeroes = true;
+	fake_sys_fail(&f.sys, FAKE_SYS_SYNC_FILE_RANGE, 2, 1, -ENOSYS);
+	g_assert_cmpint(fill(&f), ==, 0);
+	g_assert_cmpuint(count(&f, FAKE_SYS_SYNC_FILE_RANGE), ==, G_N_ELEMENTS(OFFSETS));
+	for (unsigned i = 0; i < G_N_ELEMENTS(OFFSETS); i++) {
+		FakeSysRecord record = fake_sys_record(&f.sys, FAKE_SYS_SYNC_FILE_RANGE, i);
+
+		g_assert_cmpuint(record.offset, ==, OFFSETS[i] * MIB);
+		g_assert_cmpuint(record.length, ==, 8 * MIB);
+	}
+	fixture_deinit(&f);
+}
+
+static void test_stream(void)
+{
+	Fixture f;
+
+	fixture_init(&f, "a kind=stream size=1M");
+	g_assert_cmpint(fill(&f), ==, 0);
+	FakeSysRecord record = fake_sys_record(&f.sys, FAKE_SYS_FALLOCATE, 0);
+	g_assert_cmpint(record.flags, ==, FALLOC_FL_KEEP_SIZE);
+	g_assert_cmpuint(record.length, ==, MIB);
+	g_assert_cmpuint(count(&f, FAKE_SYS_PWRITE), ==, 0);
+	g_assert_cmpuint(count(&f, FAKE_SYS_FSYNC), ==, 1);
+
+	fake_sys_fail(&f.sys, FAKE_SYS_FALLOCATE, 1, 1, -EOPNOTSUPP);
+	g_assert_cmpint(fill(&f), ==, 0);
+	fake_sys_fail(&f.sys, FAKE_SYS_FALLOCATE, 1, 1, -ENOSPC);
+	g_assert_cmpint(fill(&f), ==, -ENOSPC);
+	fake_sys_fail(&f.sys, FAKE_SYS_FSYNC, 1, 1, -EIO);
+	g_assert_cmpint(fill(&f), ==, -EIO);
+	fixture_deinit(&f);
+}
+
+static int populate(Fixture *f, uint64_t length)
+{
+	return warmer_populate(&f->sys.base, (void *)(uintptr_t)4096, length, &f->cancel);
+}
+
+static void test_populate(void)
+{
+	Fixture f;
+	uint64_t length = 150 * MIB + 4096, at = 4096;
+
+	fixture_init(&f, "a size=1M");
+	g_assert_cmpint(populate(&f, length), ==, 0);
+	for (unsigned i = 0; i < count(&f, FAKE_SYS_MADVISE); i++) {
+		FakeSysRecord record = fake_sys_record(&f.sys, FAKE_SYS_MADVISE, i);
+
+		g_assert_cmpint(record.flags, ==, MADV_POPULATE_READ);
+		g_assert_cmpuint(record.offset, ==, at);
+		at += record.length;
+	}
+	g_assert_cmpuint(at, ==, 4096 + length);
+	g_assert_cmpuint(count(&f, FAKE_SYS_MADVISE), >, 1);
+	fixture_deinit(&f);
+}
+
+static void test_populate_errors(void)
+{
+	static const struct {
+		int error, result;
+		unsigned n_calls;
+	} CASES[] = {
+		{ -EINTR, 0, 4 },  { -EINVAL, 0, 2 },	    { -EFAULT, -EIO, 2 },
+		{ -EIO, -EIO, 2 }, { -ENOMEM, -ENOMEM, 2 }, { -EHWPOISON, -EHWPOISON, 2 },
+	};
+
+	for (size_t i = 0; i < G_N_ELEMENTS(CASES); i++) {
+		Fixture f;
+
+		fixture_init(&f, "a size=1M");
+		fake_sys_fail(&f.sys, FAKE_SYS_MADVISE, 2, 1, CASES[i].error);
+		g_assert_cmpint(populate(&f, 192 * MIB), ==, CASES[i].result);
+		g_assert_cmpuint(count(&f, FAKE_SYS_MADVISE), ==, CASES[i].n_calls);
+		fixture_deinit(&f);
+	}
+}
+
+static void test_populate_cancel(void)
+{
+	Fixture f;
+
+	fixture_init(&f, "a size=1M");
+	cancel_at(&f, FAKE_SYS_MADVISE, 2);
+	g_assert_cmpint(populate(&f, 1024 * MIB), ==, -ECANCELED);
+	g_assert_cmpuint(count(&f, FAKE_SYS_MADVISE), ==, 2);
+	fixture_deinit(&f);
+}
+
+int main(int argc, char **argv)
+{
+	g_test_init(&argc, &argv, NULL);
+	test_add("/warmer/device-zeroes", test_device_zeroes);
+	test_add("/warmer/reserve-then-write", test_reserve_then_write);
+	test_add("/warmer/write-only", test_write_only);
+	test_add("/warmer/errors", test_errors);
+	test_add("/warmer/interrupted-write", test_interrupted_write);
+	test_add("/warmer/short-writes", test_short_writes);
+	test_add("/warmer/write-of-nothing", test_write_of_nothing);
+	test_add("/warmer/cancel", test_cancel);
+	test_add("/warmer/write-back", test_write_back);
+	test_add("/warmer/stream", test_stream);
+	test_add("/warmer/populate", test_populate);
+	test_add("/warmer/populate-errors", test_populate_errors);
+	test_add("/warmer/populate-cancel", test_populate_cancel);
+	return g_test_run();
+}

@@ -1,0 +1,345 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The allocate service under everything at once: threads that create, wait, are interrupted, time
+ *out, give back and make way, over a provider that is slow and fails at random. At the end the sums
+ *must be right.
+ *
+ *	stress-service [SECONDS]	also WARMFS_STRESS_SECONDS; default 3
+ *
+ * WARMFS_TEST_SEED repeats what each thread does, though not how the threads meet.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "alloc/allocate-service.h"
+#include "tests/lib/fake-provider.h"
+#include "tests/lib/test-util.h"
+
+#define N_THREADS	8
+#define N_WORKERS	3
+#define N_PENDING	32
+#define DEFAULT_SECONDS 3
+
+static const char *const CLASSES[] = {
+	"a size=1M ahead=3 timeout=2",	 "b size=4M ahead=0 timeout=1",
+	"c size=2M ahead=8 quota=12M",	 "d size=64M ahead=1 timeout=50",
+	"e size=512K ahead=2 timeout=5",
+};
+
+typedef struct Stress {
+	FakeProvider *provider;
+	ClassRules *rules;
+	AllocateService *service;
+	TestLog log;
+	int64_t end_ns;
+	/* Of the provider: protected by lock. */
+	Mutex lock;
+	GRand *rand;
+} Stress;
+
+/* What came of what a thread asked for. */
+typedef struct Tally {
+	uint64_t submitted, ready, failed, timed_out, cancelled;
+	uint64_t taken, retired, given_back;
+} Tally;
+
+typedef struct Creator {
+	Stress *stress;
+	pthread_t thread;
+	GRand *rand;
+	AllocateRequest *pending[N_PENDING];
+	Tally tally;
+} Creator;
+
+static int random_prepare(void *arg, const SegmentClass *class, const atomic_bool *cancel)
+{
+	static const int ERRORS[] = { -EIO, -ENOMEM, -ENOSPC, -EDQUOT, -EINVAL, -EROFS };
+	Stress *stress = arg;
+
+	(void)class;
+	mutex_lock(&stress->lock);
+	int dice = g_rand_int_range(stress->rand, 0, 100);
+	int delay_us = dice < 50 ? 0 : g_rand_int_range(stress->rand, 0, 3000);
+	mutex_unlock(&stress->lock);
+	/* What a preparation takes. */
+	if (delay_us > 0)
+		g_usleep(delay_us);
+	if (atomic_load(cancel))
+		return -ECANCELED;
+	return dice % 10 == 0 ? ERRORS[dice / 10 % G_N_ELEMENTS(ERRORS)] : 0;
+}
+
+static void use_segment(Creator *creator, Segment *segment)
+{
+	static const SegmentTarget target = { .dir_fd = -1, .name = "name" };
+	AllocateService *service = creator->stress->service;
+
+	if (g_rand_int_range(creator->rand, 0, 4) > 0 &&
+	    allocate_service_publish(service, segment, &target) == 0) {
+		allocate_service_retire(service, segment);
+		creator->tally.retired++;
+	} else {
+		allocate_service_give_back(service, segment);
+		creator->tally.given_back++;
+	}
+}
+
+static void cold(Creator *creator, const SegmentClass *class)
+{
+	Segment *segment;
+
+	if (allocate_service_prepare_cold(creator->stress->service, class, &segment) == 0)
+		use_segment(creator, segment);
+}
+
+/* The request has ended. */
+static void account(Creator *creator, AllocateRequest *request)
+{
+	Segment *segment = allocate_request_steal_segment(request);
+	Tally *tally = &creator->tally;
+
+	g_assert_cmpint(segment != NULL, ==, request->state == ALLOCATE_READY);
+	switch (request->state) {
+	case ALLOCATE_READY:
+		g_assert_true(segment->class == request->class);
+		tally->ready++;
+		use_segment(creator, segment);
+		break;
+	case ALLOCATE_FAILED:
+		g_assert_cmpint(request->error, <, 0);
+		tally->failed++;
+		break;
+	case ALLOCATE_TIMED_OUT:
+		g_assert_cmpint(request->error, ==, -EAGAIN);
+		tally->timed_out++;
+		cold(creator, request->class);
+		break;
+	case ALLOCATE_CANCELLED:
+		g_assert_cmpint(request->error, ==, -EINTR);
+		tally->cancelled++;
+		break;
+	case ALLOCATE_QUEUED:
+	case ALLOCATE_PREPARING:
+	case ALLOCATE_DELAYED:
+	case ALLOCATE_JOINED:
+		g_assert_not_reached();
+	}
+	allocate_request_unref(request);
+}
+
+static void await(Creator *creator, AllocateRequest **place)
+{
+	AllocateRequest *request = g_steal_pointer(place);
+
+	if (!request)
+		return;
+	g_assert_true(latch_wait_until(&request->latch, monotonic_ns() + TEST_PATIENCE_NS));
+	account(creator, request);
+}
+
+static void one_step(Creator *creator)
+{
+	Stress *stress = creator->stress;
+	AllocateRequest **place = &creator->pending[g_rand_int_range(creator->rand, 0, N_PENDING)];
+	const SegmentClass *class = class_rules_nth(
+		stress->rules, g_rand_int_range(creator->rand, 0, G_N_ELEMENTS(CLASSES)));
+	/* Few names, so that threads meet. */
+	g_autofree char *path =
+		g_strdup_printf("%s/%d", class->name, g_rand_int_range(creator->rand, 0, 40));
+	int dice = g_rand_int_range(creator->rand, 0, 100);
+	Segment *segment;
+
+	if (dice < 50) {
+		await(creator, place);
+		*place = allocate_service_submit(stress->service, class, path);
+		creator->tally.submitted++;
+	} else if (dice < 70) {
+		if (*place)
+			allocate_service_cancel(stress->service, *place);
+	} else if (dice < 85) {
+		segment = allocate_service_take(stress->service, class);
+		if (segment) {
+			creator->tally.taken++;
+			use_segment(creator, segment);
+		}
+	} else if (dice < 97) {
+		await(creator, place);
+	} else if (dice < 98) {
+		allocate_service_give_way(stress->service);
+	} else {
+		cold(creator, class);
+	}
+}
+
+static void *create(void *arg)
+{
+	Creator *creator = arg;
+
+	while (monotonic_ns() < creator->stress->end_ns)
+		one_step(creator);
+	return NULL;
+}
+
+static void *create_on(void *arg)
+{
+	Creator *creator = arg;
+
+	/* On into the stop, for a while. */
+	for (int i = 0; i < 2000; i++)
+		one_step(creator);
+	return NULL;
+}
+
+static void stress_init(Stress *stress, GRand *rand)
+{
+	test_log_init(&stress->log);
+	/* A line for each failure would be all that the memory holds. */
+	stress->log.log.max_level = LOG_LEVEL_ERROR;
+	stress->provider = fake_provider_new();
+	fake_provider_with_pages(stress->provider);
+	stress->rules = class_rules_new();
+	for (size_t i = 0; i < G_N_ELEMENTS(CLASSES); i++)
+		class_rules_add(stress->rules, test_class_new(CLASSES[i]));
+	mutex_init(&stress->lock);
+	stress->rand = g_rand_new_with_seed(g_rand_int(rand));
+	fake_provider_on_prepare(stress->provider, random_prepare, stress);
+	stress->service = allocate_service_new(stress->rules, fake_provider_base(stress->provider),
+					       &stress->log.log);
+}
+
+static void stress_deinit(Stress *stress)
+{
+	/* Made, taken, given back, released or removed: none lost, none twice. The provider checks.
+	 */
+	stress->service = allocate_service_free(stress->service);
+	g_assert_cmpuint(fake_provider_alive(stress->provider), ==, 0);
+	g_assert_cmpuint(fake_provider_succeeded(stress->provider, FAKE_PREPARE, NULL) +
+				 fake_provider_succeeded(stress->provider, FAKE_PREPARE_COLD, NULL),
+			 ==,
+			 fake_provider_returned(stress->provider, FAKE_DISCARD, NULL) +
+				 fake_provider_returned(stress->provider, FAKE_RELEASE, NULL));
+	fake_provider_free(stress->provider);
+	class_rules_free(stress->rules);
+	g_rand_free(stress->rand);
+	mutex_deinit(&stress->lock);
+	test_log_deinit(&stress->log);
+}
+
+static uint64_t sum_counter(Stress *stress, AllocCounter counter)
+{
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < G_N_ELEMENTS(CLASSES); i++)
+		sum += allocate_service_counter(stress->service, i, counter);
+	return sum;
+}
+
+static Tally sum_tallies(const Creator *creators)
+{
+	Tally sum = { 0 };
+
+	for (size_t i = 0; i < N_THREADS; i++) {
+		const Tally *tally = &creators[i].tally;
+
+		sum.submitted += tally->submitted;
+		sum.ready += tally->ready;
+		sum.failed += tally->failed;
+		sum.timed_out += tally->timed_out;
+		sum.cancelled += tally->cancelled;
+		sum.taken += tally->taken;
+		sum.retired += tally->retired;
+		sum.given_back += tally->given_back;
+	}
+	return sum;
+}
+
+/* `n_refused` were told at once, after the stop, and are in no counter. */
+static void check_totals(Stress *stress, const Tally *sum)
+{
+	uint64_t hits = sum_counter(stress, ALLOC_HITS), waits = sum_counter(stress, ALLOC_WAITS);
+	uint64_t timeouts = sum_counter(stress, ALLOC_TIMEOUTS);
+	uint64_t cancelled = sum_counter(stress, ALLOC_CANCELLED);
+	uint64_t failed = sum_counter(stress, ALLOC_FAILED);
+	uint64_t n_refused = sum->submitted + sum->taken - hits - waits;
+
+	g_test_message("submitted %" G_GUINT64_FORMAT ": ready %" G_GUINT64_FORMAT
+		       ", failed %" G_GUINT64_FORMAT ", timed out %" G_GUINT64_FORMAT
+		       ", cancelled %" G_GUINT64_FORMAT "; hits %" G_GUINT64_FORMAT
+		       ", joined %" G_GUINT64_FORMAT ", refused %" G_GUINT64_FORMAT
+		       ", prepared %" G_GUINT64_FORMAT,
+		       sum->submitted, sum->ready, sum->failed, sum->timed_out, sum->cancelled,
+		       hits, sum_counter(stress, ALLOC_JOINED), n_refused,
+		       sum_counter(stress, ALLOC_PREPARED));
+	g_assert_cmpuint(sum->submitted, ==,
+			 sum->ready + sum->failed + sum->timed_out + sum->cancelled);
+	g_assert_cmpuint(timeouts, ==, sum->timed_out);
+	g_assert_cmpuint(cancelled, ==, sum->cancelled);
+	g_assert_cmpuint(failed + n_refused, ==, sum->failed);
+	g_assert_cmpuint(waits, ==,
+			 timeouts + cancelled + failed + (sum->ready + sum->taken - hits));
+	g_assert_cmpuint(sum_counter(stress, ALLOC_PREPARED), ==,
+			 fake_provider_succeeded(stress->provider, FAKE_PREPARE, NULL));
+	/* It was worth it. */
+	g_assert_cmpuint(sum->ready, >, 0);
+	g_assert_cmpuint(sum->failed, >, 0);
+	g_assert_cmpuint(sum->timed_out, >, 0);
+	g_assert_cmpuint(sum->cancelled, >, 0);
+	g_assert_cmpuint(sum_counter(stress, ALLOC_JOINED), >, 0);
+}
+
+static void run_threads(Creator *creators, void *(*run)(void *))
+{
+	for (size_t i = 0; i < N_THREADS; i++)
+		g_assert_cmpint(thread_start(&creators[i].thread, "creator", run, &creators[i]), ==,
+				0);
+}
+
+static void join_threads(Creator *creators)
+{
+	for (size_t i = 0; i < N_THREADS; i++)
+		pthread_join(creators[i].thread, NULL);
+}
+
+static int seconds = DEFAULT_SECONDS;
+
+static void test_stress(void)
+{
+	g_autoptr(GRand) rand = test_rand_new();
+	Stress stress;
+	Creator creators[N_THREADS] = { 0 };
+	Tally sum;
+
+	stress_init(&stress, rand);
+	stress.end_ns = monotonic_ns() + (int64_t)seconds * 1000000000;
+	for (size_t i = 0; i < N_THREADS; i++) {
+		creators[i].stress = &stress;
+		creators[i].rand = g_rand_new_with_seed(g_rand_int(rand));
+	}
+	g_assert_cmpint(allocate_service_start(stress.service, N_WORKERS), ==, 0);
+	run_threads(creators, create);
+	join_threads(creators);
+	run_threads(creators, create_on);
+	allocate_service_stop(stress.service);
+	join_threads(creators);
+	for (size_t i = 0; i < N_THREADS; i++) {
+		for (size_t j = 0; j < N_PENDING; j++)
+			await(&creators[i], &creators[i].pending[j]);
+		g_rand_free(creators[i].rand);
+	}
+	sum = sum_tallies(creators);
+	check_totals(&stress, &sum);
+	stress_deinit(&stress);
+}
+
+int main(int argc, char **argv)
+{
+	const char *text = g_getenv("WARMFS_STRESS_SECONDS");
+
+	g_test_init(&argc, &argv, NULL);
+	if (argc > 1)
+		text = argv[1];
+	if (text)
+		seconds = atoi(text);
+	test_add("/stress/service", test_stress);
+	return g_test_run();
+}
