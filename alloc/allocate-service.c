@@ -23,6 +23,7 @@
 #include "alloc/wait-list.h"
 
 #define MAX_ATTEMPTS 3
+#define MAX_RETIRED  16
 
 /* The pause before a failed request's second attempt; the third comes after four of them. */
 #define REQUEST_PAUSE_NS INT64_C(40000000)
@@ -332,7 +333,7 @@ static void finish_locked(AllocateService *service, AllocateRequest *request, in
 	top_up_locked(service, state);
 }
 
-/* What others have left to be done: it goes before preparing ahead, and after anything that somebody waits for. */
+/* What others have left to be done. */
 static bool clean_up_once(AllocateService *service)
 {
 	SegmentProvider *provider = service->provider;
@@ -357,7 +358,10 @@ static bool work_once(AllocateService *service)
 	Segment *segment = NULL;
 	int r;
 
-	if ((!request || !request->path) && clean_up_once(service))
+	/* Before preparing ahead, and after anything that somebody waits for; but a crowd that always waits must not
+	 * keep the mappings of all that it took. */
+	bool may_wait = request && request->path && service->retired.length < MAX_RETIRED;
+	if (!may_wait && clean_up_once(service))
 		return true;
 	if (!request)
 		return false;

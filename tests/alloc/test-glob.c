@@ -33,8 +33,10 @@ static void check_matches(const MatchCase *cases, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
 		g_autoptr(Glob) glob = glob_must(cases[i].pattern);
+		g_autofree char *path = g_strescape(cases[i].path, NULL);
+		g_autofree char *pattern = g_strescape(cases[i].pattern, NULL);
 
-		g_test_message("%s against %s", cases[i].pattern, cases[i].path);
+		g_test_message("%s against %s", pattern, path);
 		g_assert_cmpint(glob_match(glob, cases[i].path), ==, cases[i].matches);
 		g_assert_cmpstr(glob_pattern(glob), ==, cases[i].pattern);
 	}
