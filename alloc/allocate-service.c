@@ -600,7 +600,7 @@ int allocate_service_prepare_cold(AllocateService *service, const SegmentClass *
 
 void allocate_service_give_back(AllocateService *service, Segment *segment)
 {
-	if (segment->cold) {
+	if (segment->cold || segment->lost) {
 		service->provider->discard(service->provider, segment);
 		return;
 	}
@@ -648,7 +648,7 @@ bool allocate_service_give_way(AllocateService *service)
 	if (state) {
 		segment = segment_pool_take(&state->pool);
 		alloc_counters_add(&state->pool.counters, ALLOC_GAVE_WAY, 1);
-		segment_pool_pause(&state->pool, monotonic_ns());
+		segment_pool_rest(&state->pool, monotonic_ns());
 		cond_signal(&service->time);
 	}
 	mutex_unlock(&service->lock);

@@ -334,9 +334,12 @@ static int rename_and_cut(FileProvider *provider, Segment *segment, const Segmen
 	if (r < 0 || segment->class->kind != SEGMENT_KIND_MAPPED)
 		return r;
 	r = sys->ftruncate(sys, segment->fd, segment->class->size_bytes);
-	if (r < 0)
-		sys->renameat2(sys, target->dir_fd, target->name, pool_fd, segment->name,
-			       RENAME_NOREPLACE);
+	if (r < 0 && sys->renameat2(sys, target->dir_fd, target->name, pool_fd, segment->name,
+				    RENAME_NOREPLACE) < 0) {
+		log_error(provider->log, "publish %s: cannot set its size (%s), nor take the name back; the "
+			  "file stays, empty of data", target->name, g_strerror(-r));
+		segment->lost = true;
+	}
 	return r;
 }
 

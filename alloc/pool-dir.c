@@ -129,7 +129,7 @@ static bool is_trusted(PoolDir *dir)
 {
 	g_autofree char *boot_id = read_boot_id();
 	char text[128] = "", id[64] = "", how[16] = "";
-	auto_fd fd = openat(dir->fd, STATE_NAME, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	auto_fd fd = openat(dir->fd, STATE_NAME, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 
 	if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0)
 		return false;

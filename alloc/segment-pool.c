@@ -2,6 +2,7 @@
 #include "alloc/segment-pool.h"
 
 #define PAUSE_NS     INT64_C(100000000)
+#define REST_NS	     INT64_C(1000000000)
 #define PAUSE_MAX_NS INT64_C(10000000000)
 /* Doublings after which the longest pause is reached. */
 #define PAUSE_MAX_DOUBLINGS 10
@@ -60,11 +61,16 @@ void segment_pool_pause(SegmentPool *pool, int64_t now_ns)
 	pool->resume_ns = now_ns + MIN(pause_ns, PAUSE_MAX_NS);
 }
 
+void segment_pool_rest(SegmentPool *pool, int64_t now_ns)
+{
+	pool->resume_ns = MAX(pool->resume_ns, now_ns + REST_NS);
+}
+
 bool segment_pool_recover(SegmentPool *pool)
 {
-	bool failed = pool->n_failures > 0;
-
+	if (pool->n_failures == 0)
+		return false;
 	pool->n_failures = 0;
 	pool->resume_ns = 0;
-	return failed;
+	return true;
 }

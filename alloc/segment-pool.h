@@ -42,5 +42,7 @@ unsigned segment_pool_lacks(const SegmentPool *pool, int64_t now_ns);
 
 /* After a failure: nothing is prepared for the pool for a while, longer each time. */
 void segment_pool_pause(SegmentPool *pool, int64_t now_ns);
+/* After giving a segment away for space: nothing is prepared for the pool for a moment, also if that would work. */
+void segment_pool_rest(SegmentPool *pool, int64_t now_ns);
 /* After a success; whether there were failures before. */
 bool segment_pool_recover(SegmentPool *pool);

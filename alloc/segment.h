@@ -31,6 +31,8 @@ typedef struct Segment {
 	bool adopted;
 	/* Not warmed: a create's wait was over. It never goes to the pool. */
 	bool cold;
+	/* Its name is lost: a failed publication could not be taken back. It never goes to the pool again. */
+	bool lost;
 } Segment;
 
 /* Where a segment becomes visible, and as whose. Borrowed for the call. */

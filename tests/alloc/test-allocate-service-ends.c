@@ -247,6 +247,27 @@ static void test_join_leader_cancelled(void)
 	fixture_deinit(&f);
 }
 
+/* The thread sleeps while the leader waits for its second attempt: the heir has to wake it. */
+static void test_join_delayed_leader_cancelled(void)
+{
+	Fixture f;
+	AllocateRequest *leader, *follower;
+
+	fixture_init(&f, "a size=1M ahead=0", NULL);
+	fixture_start(&f, 1);
+	fake_provider_fail(f.provider, FAKE_PREPARE, nth_class(&f, 0), -EIO, 1);
+	fake_provider_hold(f.provider, nth_class(&f, 0));
+	leader = submit(&f, 0, "a/same");
+	follower = submit(&f, 0, "a/same");
+	fake_provider_let(f.provider, nth_class(&f, 0), 1);
+	TEST_WAIT_UNTIL(counter(&f, 0, ALLOC_ERRORS) == 1);
+	allocate_service_cancel(f.service, leader);
+	expect_end(&f, leader, ALLOCATE_CANCELLED, -EINTR);
+	fake_provider_let_all(f.provider, nth_class(&f, 0));
+	expect_ready(&f, follower);
+	fixture_deinit(&f);
+}
+
 static void test_join_follower_cancelled(void)
 {
 	Fixture f;
@@ -351,15 +372,22 @@ static void test_stop_interrupts_preparations(void)
 	fixture_deinit(&f);
 }
 
+/* Several times, so that in some of them all threads sleep already. */
 static void test_stop_idle(void)
 {
-	Fixture f;
+	for (int round = 0; round < 10; round++) {
+		Fixture f;
 
-	fixture_init(&f, "a size=1M ahead=0", NULL);
-	fixture_start(&f, 3);
-	allocate_service_stop(f.service);
-	allocate_service_stop(f.service);
-	fixture_deinit(&f);
+		fixture_init(&f, "a size=1M ahead=3", NULL);
+		fake_provider_hold(f.provider, nth_class(&f, 0));
+		fixture_start(&f, 3);
+		wait_entered(&f, 0, 3);
+		fake_provider_let_all(f.provider, nth_class(&f, 0));
+		wait_ready(&f, 0, 3);
+		allocate_service_stop(f.service);
+		allocate_service_stop(f.service);
+		fixture_deinit(&f);
+	}
 }
 
 /* A latch's function may call anything of the service: were a lock of it held, this would hang. */
@@ -480,6 +508,8 @@ int main(int argc, char **argv)
 	test_add("/allocate-service/join-leader-ready", test_join_leader_ready);
 	test_add("/allocate-service/join-leader-failed", test_join_leader_failed);
 	test_add("/allocate-service/join-leader-cancelled", test_join_leader_cancelled);
+	test_add("/allocate-service/join-delayed-leader-cancelled",
+		 test_join_delayed_leader_cancelled);
 	test_add("/allocate-service/join-follower-cancelled", test_join_follower_cancelled);
 	test_add("/allocate-service/join-all-time-out", test_join_all_time_out);
 	test_add("/allocate-service/stop-ends-every-state", test_stop_ends_every_state);

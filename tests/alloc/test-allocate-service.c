@@ -236,24 +236,37 @@ static void test_ahead_under_way_goes_to_waiter(void)
 	fixture_deinit(&f);
 }
 
-/* A segment goes to the one it was made for, if that still waits, and not to the oldest. */
-static void test_own_segment_first(void)
+/* What is still being made for a waiter that is gone is the pool's, and the pool's books stay
+ * right. */
+static void test_abandoned_counts_for_pool(void)
 {
 	Fixture f;
-	AllocateRequest *high, *low;
+	AllocateRequest *request;
+	Segment *segment;
 
-	fixture_init(&f, "a size=1M ahead=0", "blocker size=2M ahead=0", NULL);
-	fake_provider_hold(f.provider, nth_class(&f, 0));
-	fixture_start(&f, 2);
-	high = submit(&f, 0, "a/9");
-	wait_entered(&f, 0, 1);
-	low = submit(&f, 0, "a/1");
-	wait_entered(&f, 0, 2);
-	fake_provider_let_all(f.provider, nth_class(&f, 0));
-	expect_ready(&f, high);
-	expect_ready(&f, low);
-	g_assert_cmpuint(prepared(&f, 0), ==, 2);
-	g_assert_cmpuint(counter(&f, 0, ALLOC_EXPIRED), ==, 0);
+	fixture_init(&f, "a size=1M ahead=1", PROBE, NULL);
+	fixture_start(&f, 1);
+	settle(&f);
+	for (unsigned round = 0; round < 3; round++) {
+		unsigned n = entered(&f, 0);
+
+		segment = allocate_service_take(f.service, nth_class(&f, 0));
+		fake_provider_hold(f.provider, nth_class(&f, 0));
+		request = submit(&f, 0, "a/1");
+		wait_entered(&f, 0, n + 1);
+		allocate_service_cancel(f.service, request);
+		expect_end(&f, request, ALLOCATE_CANCELLED, -EINTR);
+		allocate_service_retire(f.service, segment);
+		fake_provider_let_all(f.provider, nth_class(&f, 0));
+		settle(&f);
+		/* Another one may have been on its way already when the waiter left. */
+		g_assert_cmpuint(entered(&f, 0), <=, n + 2);
+		while (allocate_service_ready(f.service, 0) > 1)
+			allocate_service_retire(f.service,
+						allocate_service_take(f.service, nth_class(&f, 0)));
+		settle(&f);
+		g_assert_cmpuint(allocate_service_ready(f.service, 0), ==, 1);
+	}
 	fixture_deinit(&f);
 }
 
@@ -344,10 +357,14 @@ static void test_cold(void)
 	g_assert_cmpuint(allocate_service_ready(f.service, 0), ==, 0);
 	g_assert_cmpuint(fake_provider_returned(f.provider, FAKE_DISCARD, NULL), ==, 1);
 
-	g_assert_cmpint(allocate_service_prepare_cold(f.service, nth_class(&f, 0), &segment), ==,
+	/* Again and again, so that some find the thread asleep. */
+	for (unsigned i = 1; i <= 50; i++) {
+		g_assert_cmpint(
+			allocate_service_prepare_cold(f.service, nth_class(&f, 0), &segment), ==,
 			0);
-	allocate_service_retire(f.service, segment);
-	fake_provider_wait_returned(f.provider, FAKE_RELEASE, NULL, 1);
+		allocate_service_retire(f.service, segment);
+		fake_provider_wait_returned(f.provider, FAKE_RELEASE, NULL, i);
+	}
 	g_assert_cmpuint(counter(&f, 0, ALLOC_TAKEN), ==, 0);
 
 	fake_provider_fail(f.provider, FAKE_PREPARE_COLD, NULL, -EIO, 1);
@@ -470,7 +487,7 @@ int main(int argc, char **argv)
 	test_add("/allocate-service/smaller-number-first", test_smaller_number_first);
 	test_add("/allocate-service/ahead-under-way-goes-to-waiter",
 		 test_ahead_under_way_goes_to_waiter);
-	test_add("/allocate-service/own-segment-first", test_own_segment_first);
+	test_add("/allocate-service/abandoned-counts-for-pool", test_abandoned_counts_for_pool);
 	test_add("/allocate-service/many-waiters-no-thread", test_many_waiters_no_thread);
 	test_add("/allocate-service/give-back-to-pool", test_give_back_to_pool);
 	test_add("/allocate-service/give-back-to-waiter", test_give_back_to_waiter);
