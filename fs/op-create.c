@@ -37,6 +37,10 @@ static int create_error(const PendingCreate *create, int r)
 	return r == -EEXIST && !(create->fi.flags & O_EXCL) ? -ESTALE : r;
 }
 
+/* The kernel checks permissions once more before open returns. Attributes that have expired by then would cost the
+ * application one more round trip, so they hold for this moment, also for a file that is open for writing. */
+#define CREATED_ATTR_TIMEOUT_S 0.001
+
 /* Answers with the new file, open as `fd`, whose ownership this takes. */
 static void reply_created(PendingCreate *create, int fd)
 {
@@ -60,6 +64,7 @@ static void reply_created(PendingCreate *create, int fd)
 		return;
 	}
 	entry = reply_entry_param(fs, inode, &attr);
+	entry.attr_timeout = MAX(entry.attr_timeout, CREATED_ATTR_TIMEOUT_S);
 	if (fuse_reply_create(create->req, &entry, &create->fi) < 0) {
 		file_handle_close(create->req, inode, &create->fi);
 		inode_table_forget(&fs->inodes, inode, 1);

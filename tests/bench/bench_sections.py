@@ -1,0 +1,435 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is measured: one class for each part of the table, with its rows and one round of it."""
+
+import os
+import statistics
+import subprocess
+import time
+
+from bench_mounts import (BenchError, Daemon, NotMeasured, Warmfs, build_passthrough_hp,
+                          die_with_parent, loop_filesystem, run, spread_subdirectories)
+from bench_table import Row
+
+MIB = 1 << 20
+UNIT_BYTES = 4096
+# As the warmer writes, so that the page cache holds both files in pieces of one size.
+FOLIO_BYTES = 65536
+
+
+class Scale:
+    """How much of everything."""
+
+    def __init__(self, quick):
+        self.segment_bytes = (16 if quick else 256) * MIB
+        self.ahead = 2 if quick else 8
+        self.single_creates = 2 if quick else 5
+        self.syncs = 200 if quick else 3000
+        self.write_passes = 2 if quick else 6
+        self.loop_bytes = (160 if quick else 2048) * MIB
+        self.plain_files = 100 if quick else 500
+        self.passes = 20 if quick else 400
+        # Long enough for a virtual machine to give freed memory back to its host.
+        self.settle_s = 0 if quick else 10
+        self.blocked_creates = 100 if quick else 1000
+        self.blocked_stats = 500 if quick else 5000
+        self.blocked_segment_bytes = 64 * MIB
+
+
+class Bench:
+    """What all sections share: the tools, the places, and the values measured."""
+
+    def __init__(self, options, scale, base, stack):
+        self.options = options
+        self.scale = scale
+        self.base = base
+        self.stack = stack
+        self.series = {}
+        self.warmfs_binary = os.path.join(options.build, "fs", "warmfs")
+        self.ops_binary = self.tool("tests", "bench", "bench-ops")
+
+    def tool(self, *path):
+        binary = os.path.join(self.options.build, *path)
+        if not os.path.exists(binary):
+            raise BenchError(f"{binary} is not there: build first, or name the build with --build")
+        return binary
+
+    def directory(self, *path):
+        path = os.path.join(self.base, *path)
+        os.makedirs(path, exist_ok=True)
+        return path
+
+    def record(self, name, value):
+        self.series.setdefault(name, []).append(value)
+
+    def ops(self, operation, *targets, **options):
+        """Runs one timed loop; a dict of numbers for each target."""
+        words = [f"{key}={value}" for key, value in options.items()]
+        lines = run(self.ops_binary, operation, *words, *targets).splitlines()
+        return [{key: int(value) for key, value in (word.split("=") for word in line.split())}
+                for line in lines]
+
+
+class Site:
+    """One filesystem with a native directory, a warmfs mount, and a fresh directory a round."""
+
+    def __init__(self, bench, base, ahead):
+        self.bench = bench
+        self.base = base
+        self.native_top = bench.directory(base, "native")
+        self.source = bench.directory(base, "source")
+        self.mountpoint = bench.directory(base, "mnt")
+        spread_subdirectories(os.path.join(bench.base, base))
+        spread_subdirectories(self.native_top)
+        spread_subdirectories(self.source)
+        self.warmfs = bench.stack.enter_context(
+            Warmfs(bench.tool("fs", "warmfs"), self.source, self.mountpoint,
+                   os.path.join(bench.base, f"warmfs-{os.path.basename(base)}.log"),
+                   bench.scale.segment_bytes, ahead))
+
+    def round_directories(self, name):
+        paths = [os.path.join(top, name) for top in (self.native_top, self.mountpoint)]
+        for path in paths:
+            os.mkdir(path)
+        return paths
+
+    def take(self, prefix, count=1):
+        """Creates segments from a full pool: the timings, once the pool is full again."""
+        self.warmfs.wait_full()
+        before = self.warmfs.counters()
+        [timings] = self.bench.ops("create", prefix, count=count, suffix=".seg")
+        self.warmfs.wait_full()
+        after = self.warmfs.counters()
+        if after.get("hits", 0) - before.get("hits", 0) != count:
+            raise BenchError(f"{count} creates were not {count} hits: before {before}, "
+                             f"after {after}")
+        return timings
+
+    def segment(self, prefix):
+        self.take(prefix)
+        path = f"{prefix}000000.seg"
+        if os.stat(path).st_size != self.bench.scale.segment_bytes:
+            raise BenchError(f"{path} is no segment: {os.stat(path).st_size} bytes")
+        return path
+
+
+def remove_large_files(*directories):
+    """After a round. The small files stay to the end: unlinking many slows later creates."""
+    for directory in directories:
+        for entry in os.scandir(directory):
+            if entry.is_file() and entry.stat().st_size >= MIB:
+                os.unlink(entry.path)
+        run("sync", "-f", os.path.dirname(directory))
+
+
+class CreateSection:
+    """The create of a prepared segment, beside the cheapest create through FUSE and beside
+    preparing the file oneself."""
+
+    name = "create"
+
+    def rows(self, scale):
+        size = f"{scale.segment_bytes // MIB} MiB"
+        return [
+            Row(self.name, f"create a {size} segment, pool full", "empty file on passthrough_hp",
+                "create.hp", "create.warmfs", "ns", "time", at_most=3),
+            Row(self.name, f"create a {size} segment, pool full", "fallocate, zeros, fsync",
+                "create.fill", "create.warmfs", "ns", "faster", at_least=100),
+            Row(self.name, f"create {scale.ahead} such segments in a row, each",
+                "empty files on passthrough_hp", "create.hp_burst", "create.warmfs_burst", "ns",
+                "time"),
+            Row(self.name, f"create a {size} segment, pool full", "empty file, native",
+                "create.native", "create.warmfs", "ns", "time"),
+        ]
+
+    def setup(self, bench, places):
+        self.bench, self.site, self.hp_top = bench, places.disk(), places.passthrough_hp()
+
+    def round(self, number):
+        bench, scale = self.bench, self.bench.scale
+        native, mounted = self.site.round_directories(f"create-{number}")
+        hp = self.hp_top and os.path.join(self.hp_top, f"create-{number}")
+        if hp:
+            os.mkdir(hp)
+        singles = {"hp": [], "native": [], "warmfs": []}
+        for i in range(scale.single_creates):
+            self.site.warmfs.wait_full()
+            if hp:
+                singles["hp"] += bench.ops("create", f"{hp}/s{i}-")
+            singles["native"] += bench.ops("create", f"{native}/s{i}-")
+            singles["warmfs"] += [self.site.take(f"{mounted}/s{i}-")]
+        for name, timings in singles.items():
+            if timings:
+                bench.record(f"create.{name}",
+                             statistics.median(timing["p50_ns"] for timing in timings))
+        self.burst(hp, mounted)
+        [fill] = bench.ops("fill", f"{native}/fill", size=scale.segment_bytes, chunk=MIB,
+                           fallocate=1)
+        bench.record("create.fill", fill["p50_ns"])
+        remove_large_files(native, mounted)
+
+    def burst(self, hp, mounted):
+        count = self.bench.scale.ahead
+        if hp:
+            [timings] = self.bench.ops("create", f"{hp}/b-", count=count)
+            self.bench.record("create.hp_burst", timings["p50_ns"])
+        timings = self.site.take(f"{mounted}/b-", count)
+        self.bench.record("create.warmfs_burst", timings["p50_ns"])
+
+
+class StoreSection:
+    """The first pass of stores through a shared mapping.
+
+    A virtual machine may give free memory back to its host, and then getting it again is most of
+    what a fresh file costs. Memory that an earlier section freed a moment ago has not gone back
+    yet, so each round first lets it settle: all rounds measure the same thing.
+    """
+
+    name = "store"
+
+    def rows(self, _scale):
+        what = "first 4 KiB stores, mapped: "
+        rows = []
+        for other, label, faster, rate in (
+                ("ftruncate", "fresh file, ftruncate", 20, 5),
+                ("fallocate", "fresh file, fallocate", None, None)):
+            rows += [
+                Row(self.name, what + "p99.99", label, f"store.{other}.p9999",
+                    "store.warmfs.p9999", "ns", "faster", at_least=faster),
+                Row(self.name, what + "throughput", label, f"store.{other}.rate",
+                    "store.warmfs.rate", "B/s", "rate", at_least=rate)]
+        return rows
+
+    def setup(self, bench, places):
+        self.bench, self.site = bench, places.disk()
+
+    def round(self, number):
+        native, mounted = self.site.round_directories(f"store-{number}")
+        segment = self.site.segment(f"{mounted}/")
+        time.sleep(self.bench.scale.settle_s)
+        competitors = {"warmfs": (segment, {}),
+                       "ftruncate": (f"{native}/ftruncate", {"grow": "ftruncate"}),
+                       "fallocate": (f"{native}/fallocate", {"grow": "fallocate"})}
+        # Who goes first changes from round to round.
+        names = sorted(competitors)
+        for name in names[number % 3:] + names[:number % 3]:
+            self.measure(name, *competitors[name])
+        remove_large_files(native, mounted)
+
+    def measure(self, name, path, options):
+        size = self.bench.scale.segment_bytes
+        [timings] = self.bench.ops("store", path, count=size // UNIT_BYTES, size=size, **options)
+        self.bench.record(f"store.{name}.p9999", timings["p9999_ns"])
+        self.bench.record(f"store.{name}.rate", size * 1e9 / timings["total_ns"])
+
+
+class SyncSection:
+    """4 KiB written and synced: into a segment, and appended to a fresh native file."""
+
+    def __init__(self, name, place, where, at_least):
+        self.name, self.place, self.where, self.at_least = name, place, where, at_least
+
+    def rows(self, _scale):
+        what = f"4 KiB pwrite + fdatasync, {self.where}"
+        return [
+            Row(self.name, what, "append to a fresh file", f"{self.name}.append",
+                f"{self.name}.warmfs", "/s", "rate", at_least=self.at_least),
+            Row(self.name, what, "zero-filled native file", f"{self.name}.filled",
+                f"{self.name}.warmfs", "/s", "rate"),
+        ]
+
+    def setup(self, bench, places):
+        self.bench, self.site = bench, getattr(places, self.place)()
+
+    def round(self, number):
+        bench, size = self.bench, self.bench.scale.segment_bytes
+        native, mounted = self.site.round_directories(f"{self.name}-{number}")
+        bench.ops("fill", f"{native}/filled", size=size, chunk=FOLIO_BYTES, fallocate=1)
+        paths = {"append": f"{native}/append", "warmfs": self.site.segment(f"{mounted}/"),
+                 "filled": f"{native}/filled"}
+        results = bench.ops("sync", *paths.values(), count=bench.scale.syncs, batch=250, size=size)
+        for name, timings in zip(paths, results):
+            bench.record(f"{self.name}.{name}", timings["count"] * 1e9 / timings["total_ns"])
+            bench.record(f"{self.name}.{name}.p50", timings["p50_ns"])
+        remove_large_files(native, mounted)
+
+
+class WriteSection:
+    """Buffered writes over blocks that are there already."""
+
+    name = "write"
+
+    def rows(self, _scale):
+        return [Row(self.name, "4 KiB buffered pwrite, file pre-written", "native", "write.native",
+                    "write.warmfs", "B/s", "rate", at_least=0.85)]
+
+    def setup(self, bench, places):
+        self.bench, self.site = bench, places.disk()
+
+    def round(self, number):
+        bench, size = self.bench, self.bench.scale.segment_bytes
+        native, mounted = self.site.round_directories(f"write-{number}")
+        bench.ops("fill", f"{native}/filled", size=size, chunk=FOLIO_BYTES, fallocate=1)
+        paths = {"native": f"{native}/filled", "warmfs": self.site.segment(f"{mounted}/")}
+        count = size // UNIT_BYTES * bench.scale.write_passes
+        results = bench.ops("write", *paths.values(), count=count, size=size)
+        for name, timings in zip(paths, results):
+            bench.record(f"write.{name}", count * UNIT_BYTES * 1e9 / timings["total_ns"])
+        remove_large_files(native, mounted)
+
+
+class PlainSection:
+    """Files of no class, and what is asked about them."""
+
+    name = "plain"
+    # Operation -> its label and options; the first makes the files of the others.
+    operations = {
+        "create": ("create a plain file", {}),
+        "stat_first": ("first stat of a file", {}),
+        "stat_again": ("stat again", {}),
+        "stat_forced": ("stat, AT_STATX_FORCE_SYNC", {"force": 1}),
+        "readdir": ("list a directory", {}),
+    }
+
+    def rows(self, scale):
+        return [Row(self.name, label + (f" of {scale.plain_files}" if name == "readdir" else ""),
+                    other_label, f"plain.{name}.{other}", f"plain.{name}.warmfs", "ns", "time")
+                for name, (label, _) in self.operations.items()
+                for other, other_label in (("hp", "passthrough_hp"), ("native", "native"))]
+
+    def setup(self, bench, places):
+        self.bench, self.site, self.hp_top = bench, places.disk(), places.passthrough_hp()
+
+    def round(self, number):
+        scale = self.bench.scale
+        native, mounted = self.site.round_directories(f"plain-{number}")
+        paths = {"native": f"{native}/f", "warmfs": f"{mounted}/f"}
+        if self.hp_top:
+            hp = os.path.join(self.hp_top, f"plain-{number}")
+            os.mkdir(hp)
+            paths["hp"] = f"{hp}/f"
+        self.site.warmfs.wait_full()
+        for name, (_, options) in self.operations.items():
+            count = scale.passes if name == "readdir" else scale.plain_files
+            results = self.bench.ops(name.split("_")[0], *paths.values(), count=count, batch=50,
+                                     **options)
+            for place, timings in zip(paths, results):
+                self.bench.record(f"plain.{name}.{place}", timings["p50_ns"])
+
+
+class BlockedSection:
+    """What the rest of the mount feels of many creates that wait for a slow pool."""
+
+    name = "blocked"
+
+    def rows(self, scale):
+        what = f"beside {scale.blocked_creates} blocked creates"
+        return [
+            Row(self.name, f"stat {what}", "without them", "blocked.stat.without",
+                "blocked.stat.with", "ns", "time", at_most=2),
+            Row(self.name, f"list a directory {what}", "without them", "blocked.readdir.without",
+                "blocked.readdir.with", "ns", "time", at_most=2),
+            Row(self.name, f"create a plain file {what}", "without them", "blocked.create.without",
+                "blocked.create.with", "ns", "time"),
+        ]
+
+    def setup(self, bench, _places):
+        self.bench = bench
+        self.binary = bench.tool("tests", "bench", "blocked-creates")
+        faults = os.path.join(bench.base, "faults")
+        with open(faults, "w", encoding="utf-8") as file:
+            file.write("pwrite delay_ms=200 path=.warmfs/pool\n")
+        self.mountpoint = bench.directory("blocked", "mnt")
+        environment = {"LD_PRELOAD": bench.tool("tests", "lib", "faulty-sys.so"),
+                       "WARMFS_FAULTS": faults}
+        # Nothing ahead: the one segment that is being written is one that a create waits for.
+        bench.stack.enter_context(
+            Warmfs(bench.tool("fs", "warmfs"), bench.directory("blocked", "source"),
+                   self.mountpoint, os.path.join(bench.base, "warmfs-blocked.log"),
+                   bench.scale.blocked_segment_bytes, 0, ",timeout=60s", environment))
+
+    def round(self, number):
+        scale = self.bench.scale
+        before, beside, blocked = (os.path.join(self.mountpoint, f"{name}-{number}")
+                                   for name in ("before", "beside", "blocked"))
+        for directory in (before, beside, blocked):
+            os.mkdir(directory)
+        self.measure(before, "without")
+        with subprocess.Popen([self.binary, blocked, str(scale.blocked_creates), "x.seg"],
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                              preexec_fn=die_with_parent) as creates:
+            try:
+                if creates.stdout.readline() != "blocked\n":
+                    raise BenchError("the creates did not block")
+                self.measure(beside, "with")
+                creates.stdin.write("?")
+                creates.stdin.flush()
+                if creates.stdout.readline() != "returned=0\n":
+                    raise BenchError("creates returned while the rest was measured")
+            finally:
+                creates.terminate()
+
+    def measure(self, directory, when):
+        """In a fresh directory, with 100 files that are made first."""
+        scale = self.bench.scale
+        for name, count, options in (("create", 100, {}),
+                                     ("stat", scale.blocked_stats, {"force": 1, "files": 100}),
+                                     ("readdir", scale.passes, {})):
+            [timings] = self.bench.ops(name, f"{directory}/f", count=count, **options)
+            self.bench.record(f"blocked.{name}.{when}", timings["p50_ns"])
+            self.bench.record(f"blocked.{name}.{when}.p99", timings["p99_ns"])
+
+
+class Places:
+    """The mounts, each made when the first section asks for it."""
+
+    def __init__(self, bench):
+        self.bench = bench
+        self.made = {}
+        self.hp_missing = None
+
+    def disk(self):
+        if "disk" not in self.made:
+            self.made["disk"] = Site(self.bench, "disk", self.bench.scale.ahead)
+        return self.made["disk"]
+
+    def loop(self):
+        if "loop" not in self.made:
+            bench = self.bench
+
+            def fill(image, size):
+                bench.ops("fill", image, size=size, chunk=MIB, fallocate=1)
+
+            mountpoint = os.path.join(bench.base, "loop")
+            bench.stack.enter_context(loop_filesystem(os.path.join(bench.base, "loop.img"),
+                                                      bench.scale.loop_bytes, mountpoint, fill))
+            self.made["loop"] = Site(bench, "loop", 1)
+        return self.made["loop"]
+
+    def passthrough_hp(self):
+        """Its mount point, or None where it cannot be built."""
+        if "hp" not in self.made:
+            try:
+                self.made["hp"] = self.start_passthrough_hp()
+            except NotMeasured as error:
+                self.made["hp"] = None
+                self.hp_missing = str(error)
+        return self.made["hp"]
+
+    def start_passthrough_hp(self):
+        bench = self.bench
+        binary = os.path.join(bench.options.build, "tests", "bench", "passthrough_hp")
+        build_passthrough_hp(bench.options.libfuse, bench.options.build, binary)
+        source = bench.directory("disk", "hp-source")
+        spread_subdirectories(source)
+        mountpoint = bench.directory("disk", "hp-mnt")
+        bench.stack.enter_context(
+            Daemon("passthrough_hp", [binary, "--foreground", source, mountpoint], mountpoint,
+                   os.path.join(bench.base, "passthrough_hp.log")))
+        return mountpoint
+
+
+def sections():
+    return [CreateSection(), StoreSection(),
+            SyncSection("sync", "disk", "this disk", 1.25),
+            SyncSection("loop", "loop", "loop device", 2.4),
+            WriteSection(), BlockedSection(), PlainSection()]
