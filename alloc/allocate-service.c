@@ -8,15 +8,18 @@
  * deadline will. A segment that a worker has made goes to the request it was made for if that still waits; else
  * to the class's oldest waiter, whose own place of work is given up; else to the pool.
  *
- * Ended requests go to the `ended` list under the lock; their latches open after it is dropped. cancel is
- * called where the caller may hold locks that a latch's function takes, so it leaves the
- * opening to the timekeeper, the thread that also minds the deadlines and the pauses after failures.
+ * Ended requests go to an end list under the lock; their latches open after it is dropped. cancel is called where the
+ * caller may hold locks that a latch's function takes, so it leaves the opening to the timekeeper, the thread
+ * that also minds the deadlines, the pauses after failures, and the filesystem's free space. Requests that have timed
+ * out are opened by a thread of their own, because making an unprepared file may be as slow as the disk.
  */
 #include "alloc/allocate-service.h"
 
 #include <errno.h>
 #include <string.h>
 
+#include "alloc/alloc-error.h"
+#include "alloc/end-list.h"
 #include "alloc/request-queue.h"
 #include "alloc/request-table.h"
 #include "alloc/segment-pool.h"
@@ -24,6 +27,8 @@
 
 #define MAX_ATTEMPTS 3
 #define MAX_RETIRED  16
+/* How often the filesystem's free space is looked at while the pool has something to give. */
+#define SPACE_INTERVAL_NS INT64_C(250000000)
 
 /* The pause before a failed request's second attempt; the third comes after four of them. */
 #define REQUEST_PAUSE_NS INT64_C(40000000)
@@ -43,6 +48,11 @@ struct AllocateService {
 	pthread_t *workers;
 	unsigned n_workers;
 	pthread_t timekeeper;
+	pthread_t opener;
+	bool opener_runs;
+	/* Have locks of their own. */
+	EndList ended;
+	EndList timed_out;
 	/* Also read without the lock: it is the warmer's cancel flag. */
 	atomic_bool stopping;
 
@@ -54,7 +64,6 @@ struct AllocateService {
 	RequestQueue queue;
 	RequestTable table;
 	GQueue delayed;
-	GQueue ended;
 	/* Taken segments, to be released, and ready ones beyond a quota, to be discarded. */
 	GQueue retired;
 	GQueue surplus;
@@ -83,6 +92,8 @@ AllocateService *allocate_service_new(const ClassRules *rules, SegmentProvider *
 	mutex_init(&service->lock);
 	cond_init(&service->work);
 	cond_init(&service->time);
+	end_list_init(&service->ended);
+	end_list_init(&service->timed_out);
 	request_queue_init(&service->queue);
 	request_table_init(&service->table);
 	return service;
@@ -105,6 +116,8 @@ AllocateService *allocate_service_free(AllocateService *service)
 			service->provider->release(service->provider, segment);
 		segment_pool_deinit(&service->classes[i].pool);
 	}
+	end_list_deinit(&service->timed_out);
+	end_list_deinit(&service->ended);
 	request_table_deinit(&service->table);
 	request_queue_deinit(&service->queue);
 	cond_deinit(&service->time);
@@ -174,7 +187,8 @@ static void count_end(ClassState *state, const AllocateRequest *request)
 			   (monotonic_ns() - request->submitted_ns) / 1000);
 }
 
-/* The only way in which a waiting request ends. The waiting list's reference goes along to `ended`. */
+/* The only way in which a waiting request ends. The waiting list's reference goes along to the end list; from
+ * then on the request is its waiter's. */
 static void end_locked(AllocateService *service, AllocateRequest *request, AllocateState how, int error)
 {
 	ClassState *state = class_state(service, request->class);
@@ -190,9 +204,11 @@ static void end_locked(AllocateService *service, AllocateRequest *request, Alloc
 	wait_list_remove(&state->waiting, request);
 	request->state = how;
 	request->error = error;
-	g_queue_push_tail_link(&service->ended, &request->ended_link);
 	count_end(state, request);
 	settle_followers_locked(service, state, request);
+	/* What a timeout leads to may take long: it has a thread of its own. */
+	bool slow = how == ALLOCATE_TIMED_OUT && !request->class->fail_on_timeout;
+	end_list_push(slow ? &service->timed_out : &service->ended, request);
 }
 
 /* `preferred` may be NULL. */
@@ -208,6 +224,8 @@ static void deliver_locked(AllocateService *service, Segment *segment, AllocateR
 			segment_pool_put(&state->pool, segment);
 		else
 			g_queue_push_tail(&service->surplus, segment);
+		/* Who minds the space has something to give now. */
+		cond_signal(&service->time);
 		return;
 	}
 	receiver->segment = segment;
@@ -217,42 +235,6 @@ static void deliver_locked(AllocateService *service, Segment *segment, AllocateR
 /*
  * From here on: without the lock.
  */
-
-/* Opens the latches of what has ended. Never called with a lock held: a latch's function may do anything. */
-static void open_ended(AllocateService *service)
-{
-	for (;;) {
-		mutex_lock(&service->lock);
-		GList *link = g_queue_pop_head_link(&service->ended);
-		mutex_unlock(&service->lock);
-		if (!link)
-			return;
-		latch_open(&((AllocateRequest *)link->data)->latch);
-		allocate_request_unref(link->data);
-	}
-}
-
-static bool is_space_error(int error)
-{
-	return error == -ENOSPC || error == -EDQUOT;
-}
-
-/* Errors that may be gone in a moment. The others are the same at every attempt. */
-static bool is_passing(int error)
-{
-	switch (-error) {
-	case EAGAIN:
-	case EBUSY:
-	case EINTR:
-	case EIO:
-	case EMFILE:
-	case ENFILE:
-	case ENOMEM:
-		return true;
-	default:
-		return false;
-	}
-}
 
 static bool is_waited_for(AllocateService *service, const AllocateRequest *request)
 {
@@ -271,7 +253,7 @@ static int prepare_for(AllocateService *service, const AllocateRequest *request,
 		return r;
 	do
 		r = provider->prepare(provider, request->class, &service->stopping, ret_segment);
-	while (is_space_error(r) && is_waited_for(service, request) && allocate_service_give_way(service));
+	while (alloc_error_is_space(r) && is_waited_for(service, request) && allocate_service_give_way(service));
 	return r;
 }
 
@@ -288,7 +270,7 @@ static void fail_ahead_locked(AllocateService *service, ClassState *state, int e
 static void fail_waiting_locked(AllocateService *service, AllocateRequest *request, int error)
 {
 	request->attempts++;
-	if (is_passing(error) && request->attempts < MAX_ATTEMPTS) {
+	if (alloc_error_is_passing(error) && request->attempts < MAX_ATTEMPTS) {
 		request->state = ALLOCATE_DELAYED;
 		request->retry_ns = monotonic_ns() + (REQUEST_PAUSE_NS << 2 * (request->attempts - 1));
 		g_queue_push_tail(&service->delayed, request);
@@ -373,7 +355,7 @@ static bool work_once(AllocateService *service)
 	finish_locked(service, request, r, segment);
 	mutex_unlock(&service->lock);
 	allocate_request_unref(request);
-	open_ended(service);
+	end_list_open(&service->ended);
 	mutex_lock(&service->lock);
 	return true;
 }
@@ -431,9 +413,34 @@ static int64_t mind_delayed_locked(AllocateService *service, int64_t now_ns)
 	return next_ns;
 }
 
+static ClassState *largest_ready_locked(AllocateService *service)
+{
+	ClassState *largest = NULL;
+
+	for (size_t i = 0; i < service->n_classes; i++) {
+		ClassState *state = &service->classes[i];
+
+		if (segment_pool_ready(&state->pool) > 0 &&
+		    (!largest || state->pool.class->size_bytes > largest->pool.class->size_bytes))
+			largest = state;
+	}
+	return largest;
+}
+
+/* Applications that write through the kernel meet a full disk without our hearing of it, so the pool looks for
+ * itself, and gives way, one segment at a time, before they do. Drops the lock meanwhile. */
+static void mind_space_locked(AllocateService *service)
+{
+	mutex_unlock(&service->lock);
+	if (alloc_error_is_space(service->provider->check_space(service->provider, 0)))
+		allocate_service_give_way(service);
+	mutex_lock(&service->lock);
+}
+
 static void *timekeeper_run(void *arg)
 {
 	AllocateService *service = arg;
+	int64_t space_ns = 0;
 
 	mutex_lock(&service->lock);
 	while (!atomic_load(&service->stopping)) {
@@ -442,15 +449,31 @@ static void *timekeeper_run(void *arg)
 
 		for (size_t i = 0; i < service->n_classes; i++)
 			next_ns = MIN(next_ns, mind_class_locked(service, &service->classes[i], now_ns));
-		if (!g_queue_is_empty(&service->ended)) {
+		if (!end_list_is_empty(&service->ended)) {
 			mutex_unlock(&service->lock);
-			open_ended(service);
+			end_list_open(&service->ended);
 			mutex_lock(&service->lock);
 			continue;
+		}
+		if (largest_ready_locked(service)) {
+			if (now_ns >= space_ns) {
+				space_ns = now_ns + SPACE_INTERVAL_NS;
+				mind_space_locked(service);
+				continue;
+			}
+			next_ns = MIN(next_ns, space_ns);
 		}
 		cond_wait_until(&service->time, &service->lock, next_ns);
 	}
 	mutex_unlock(&service->lock);
+	return NULL;
+}
+
+static void *opener_run(void *arg)
+{
+	AllocateService *service = arg;
+
+	end_list_open_until_closed(&service->timed_out);
 	return NULL;
 }
 
@@ -462,6 +485,8 @@ static int start_threads_locked(AllocateService *service, unsigned n_threads)
 	if (r < 0)
 		return r;
 	service->started = true;
+	r = thread_start(&service->opener, "warmfs-open", opener_run, service);
+	service->opener_runs = r == 0;
 	service->workers = g_new0(pthread_t, n_threads);
 	while (r == 0 && service->n_workers < n_threads) {
 		r = thread_start(&service->workers[service->n_workers], "warmfs-alloc", worker_run, service);
@@ -508,14 +533,17 @@ void allocate_service_stop(AllocateService *service)
 	cond_broadcast(&service->time);
 	mutex_unlock(&service->lock);
 
-	open_ended(service);
+	end_list_open(&service->ended);
 	if (!was_started)
 		return;
 	for (unsigned i = 0; i < service->n_workers; i++)
 		pthread_join(service->workers[i], NULL);
 	pthread_join(service->timekeeper, NULL);
+	end_list_close(&service->timed_out);
+	if (service->opener_runs)
+		pthread_join(service->opener, NULL);
 	g_clear_pointer(&service->workers, g_free);
-	open_ended(service);
+	end_list_open(&service->ended);
 }
 
 static Segment *take_locked(ClassState *state)
@@ -594,7 +622,7 @@ int allocate_service_prepare_cold(AllocateService *service, const SegmentClass *
 
 	do
 		r = provider->prepare_cold(provider, class, ret_segment);
-	while (is_space_error(r) && allocate_service_give_way(service));
+	while (alloc_error_is_space(r) && allocate_service_give_way(service));
 	return r;
 }
 
@@ -623,20 +651,6 @@ void allocate_service_retire(AllocateService *service, Segment *segment)
 	/* Only now: preparing the next one while this one was being published would have slowed that. */
 	top_up_locked(service, state);
 	cond_signal(&service->work);
-}
-
-static ClassState *largest_ready_locked(AllocateService *service)
-{
-	ClassState *largest = NULL;
-
-	for (size_t i = 0; i < service->n_classes; i++) {
-		ClassState *state = &service->classes[i];
-
-		if (segment_pool_ready(&state->pool) > 0 &&
-		    (!largest || state->pool.class->size_bytes > largest->pool.class->size_bytes))
-			largest = state;
-	}
-	return largest;
 }
 
 bool allocate_service_give_way(AllocateService *service)

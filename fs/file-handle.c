@@ -10,14 +10,15 @@
 #include <unistd.h>
 
 #include "alloc/cleanup.h"
-#include "fs/ownership.h"
+#include "fs/backing.h"
 
 static bool may_write(int flags)
 {
 	return (flags & O_ACCMODE) != O_RDONLY;
 }
 
-/* Writes that the kernel passes through run with our rights, and would leave set-id bits in place. */
+/* Writes that the kernel passes through run with our rights, and would leave set-id bits in place. Also where
+ * this handle only reads: the next one may write. */
 static bool has_set_ids(int fd)
 {
 	struct stat attr;
@@ -35,41 +36,37 @@ static void give_up_passthrough(Fs *fs, int error)
 			    g_strerror(error));
 }
 
-static void begin_io(fuse_req_t req, Inode *inode, int fd, const struct fuse_file_info *fi)
+static void begin_io(Fs *fs, Inode *inode, int fd)
 {
-	Fs *fs = fs_of(req);
-
 	inode->io = INODE_IO_DAEMON;
-	if (!atomic_load_explicit(&fs->passthrough, memory_order_relaxed) ||
-	    (may_write(fi->flags) && has_set_ids(fd)))
+	if (!atomic_load_explicit(&fs->passthrough, memory_order_relaxed) || has_set_ids(fd))
 		return;
-	errno = 0;
-	inode->backing_id = fuse_passthrough_open(req, fd);
+	inode->backing_id = backing_open(fuse_session_fd(fs->session), fd);
 	if (inode->backing_id > 0)
 		inode->io = INODE_IO_PASSTHROUGH;
 	else
-		give_up_passthrough(fs, errno);
+		give_up_passthrough(fs, -inode->backing_id);
 }
 
-static void end_io(fuse_req_t req, Inode *inode)
+static void end_io(Fs *fs, Inode *inode)
 {
 	if (inode->io == INODE_IO_PASSTHROUGH)
-		fuse_passthrough_close(req, inode->backing_id);
+		backing_close(fuse_session_fd(fs->session), inode->backing_id);
 	inode->io = INODE_IO_CLOSED;
 	inode->backing_id = 0;
 }
 
-static void join_io(fuse_req_t req, Inode *inode, int fd, struct fuse_file_info *fi)
+static void join_io(Fs *fs, Inode *inode, int fd, struct fuse_file_info *fi)
 {
 	MUTEX_SCOPE(&inode->lock);
 	if (inode->n_io_handles++ == 0)
-		begin_io(req, inode, fd, fi);
+		begin_io(fs, inode, fd);
 	if (inode->io == INODE_IO_PASSTHROUGH)
 		fi->backing_id = inode->backing_id;
 	else
 		/* Our buffers are not aligned as O_DIRECT wants them; and the kernel tells the offset of every
 		 * write, also of those from a mapping, which O_APPEND would send to the end. */
-		fcntl(fd, F_SETFL, 0);
+		fcntl(fd, F_SETFL, fi->flags & O_NOATIME);
 }
 
 int file_handle_open(fuse_req_t req, Inode *inode, int fd, struct fuse_file_info *fi)
@@ -88,7 +85,7 @@ int file_handle_open(fuse_req_t req, Inode *inode, int fd, struct fuse_file_info
 	inode_table_hold(&fs->inodes, inode);
 	if (may_write(fi->flags))
 		atomic_fetch_add(&inode->n_writers, 1);
-	join_io(req, inode, fd, fi);
+	join_io(fs, inode, fd, fi);
 	return 0;
 }
 
@@ -99,7 +96,7 @@ void file_handle_close(fuse_req_t req, Inode *inode, const struct fuse_file_info
 
 	mutex_lock(&inode->lock);
 	if (--inode->n_io_handles == 0)
-		end_io(req, inode);
+		end_io(fs, inode);
 	mutex_unlock(&inode->lock);
 	if (may_write(handle->flags))
 		atomic_fetch_sub(&inode->n_writers, 1);

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -126,24 +127,6 @@ static bool look(FsSession *session, GError **error)
 	return session->mount_point || fail(error, options->mount_point, errno);
 }
 
-static bool set_up_pool(FsSession *session, GError **error)
-{
-	const FsOptions *options = session->options;
-
-	if (class_rules_count(options->rules) == 0) {
-		log_warning(&session->log, "neither match= nor config= given: no file will be prepared");
-		return true;
-	}
-	session->pool_dir = pool_dir_open(session->source_fd, options->source, &session->log, error);
-	if (!session->pool_dir || !pool_dir_take_stock(session->pool_dir, options->rules, error))
-		return false;
-	session->provider = file_provider_new(session->pool_dir, &sys_kernel, &options->provider,
-					      &session->log);
-	session->service = allocate_service_new(options->rules, file_provider_base(session->provider),
-						&session->log);
-	return true;
-}
-
 static bool set_up_fs(FsSession *session, GError **error)
 {
 	int r = fs_init(&session->fs, session->source_fd, &session->options->fs, &session->log,
@@ -153,6 +136,24 @@ static bool set_up_fs(FsSession *session, GError **error)
 		return fail(error, "/proc/self/fd", -r);
 	steal_fd(&session->source_fd);
 	session->fs_ready = true;
+	return true;
+}
+
+static bool set_up_pool(FsSession *session, GError **error)
+{
+	const FsOptions *options = session->options;
+
+	if (class_rules_count(options->rules) == 0) {
+		log_warning(&session->log, "neither match= nor config= given: no file will be prepared");
+		return true;
+	}
+	session->pool_dir = pool_dir_open(session->fs.root_fd, options->source, &session->log, error);
+	if (!session->pool_dir || !pool_dir_take_stock(session->pool_dir, options->rules, error))
+		return false;
+	session->provider = file_provider_new(session->pool_dir, &sys_kernel, &options->provider,
+					      &session->log);
+	session->service = allocate_service_new(options->rules, file_provider_base(session->provider),
+						&session->log);
 	session->fs.service = session->service;
 	session->fs.provider = session->provider;
 	return true;
@@ -182,6 +183,14 @@ static char *mount_option_list(const FsOptions *options)
 	return list;
 }
 
+/* While setting up, what libfuse has to say is said by our own one line. */
+static void drop_fuse_line(enum fuse_log_level level, const char *format, va_list args)
+{
+	(void)level;
+	(void)format;
+	(void)args;
+}
+
 static bool mount_session(FsSession *session, GError **error)
 {
 	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
@@ -192,16 +201,21 @@ static bool mount_session(FsSession *session, GError **error)
 	fuse_opt_add_arg(&args, list);
 	if (session->options->debug)
 		fuse_opt_add_arg(&args, "-d");
+	if (!session->options->debug)
+		fuse_set_log_func(drop_fuse_line);
+	errno = EINVAL;
 	session->fuse = fuse_session_new(&args, fs_operations(), sizeof(*fs_operations()), &session->fs);
-	fuse_opt_free_args(&args);
-	free(list);
 	session->fs.session = session->fuse;
 	session->mounted = session->fuse && fuse_session_mount(session->fuse, session->mount_point) == 0;
-	if (session->mounted)
-		return true;
-	g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED,
-		    "MOUNTPOINT %s: cannot mount; is /dev/fuse there, and may you mount?", session->mount_point);
-	return false;
+	if (!session->mounted)
+		g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno),
+			    "MOUNTPOINT %s: cannot mount with -o %s: %s; allowed: what mount(8) knows, with "
+			    "/dev/fuse there and the right to mount",
+			    session->mount_point, list, g_strerror(errno));
+	fuse_set_log_func(NULL);
+	fuse_opt_free_args(&args);
+	free(list);
+	return session->mounted;
 }
 
 static bool start_threads(FsSession *session, GError **error)
@@ -218,7 +232,8 @@ static bool start_threads(FsSession *session, GError **error)
 
 static bool set_up(FsSession *session, GError **error)
 {
-	return set_up_pool(session, error) && set_up_fs(session, error) && mount_session(session, error) &&
+	/* The mount before the pool: if the kernel refuses, nothing has been changed. Requests wait until serve. */
+	return set_up_fs(session, error) && mount_session(session, error) && set_up_pool(session, error) &&
 	       start_threads(session, error);
 }
 
@@ -230,9 +245,11 @@ static void tear_down(FsSession *session)
 	} else if (session->service) {
 		allocate_service_stop(session->service);
 	}
-	log_counters(session);
-	if (session->mounted)
+	if (session->mounted) {
+		if (session->signal_thread_runs)
+			log_counters(session);
 		fuse_session_unmount(session->fuse);
+	}
 	g_clear_pointer(&session->fuse, fuse_session_destroy);
 	session->service = allocate_service_free(session->service);
 	session->provider = file_provider_free(session->provider);

@@ -24,10 +24,9 @@ static char *describe_fd(int proc_fd, int fd)
 int fs_init(Fs *fs, int root_fd, const FsConfig *config, const Log *log, const ClassRules *rules)
 {
 	auto_fd proc_fd = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	g_autofree char *root_path = proc_fd < 0 ? NULL : describe_fd(proc_fd, root_fd);
 	int r;
 
-	if (!root_path)
+	if (proc_fd < 0)
 		return -errno;
 	*fs = (Fs){ .config = *config, .log = log, .rules = rules, .privileged = geteuid() == 0 };
 	r = inode_table_init(&fs->inodes, root_fd);
@@ -37,7 +36,7 @@ int fs_init(Fs *fs, int root_fd, const FsConfig *config, const Log *log, const C
 	slot_table_init(&fs->dirs, sizeof(DirHandle));
 	atomic_init(&fs->passthrough, false);
 	fs->proc_fd = steal_fd(&proc_fd);
-	fs->root_path = g_steal_pointer(&root_path);
+	fs->root_fd = root_fd;
 	return 0;
 }
 
@@ -59,7 +58,6 @@ void fs_deinit(Fs *fs)
 	slot_table_deinit(&fs->files);
 	inode_table_deinit(&fs->inodes);
 	cleanup_fd(&fs->proc_fd);
-	g_clear_pointer(&fs->root_path, g_free);
 }
 
 ProcName fs_proc_name(int fd)
@@ -86,16 +84,20 @@ bool fs_is_hidden(fuse_ino_t parent, const char *name)
 /* The directory's path below the root, "" for the root, or NULL if it is not there (any more). */
 static char *path_below_root(const Fs *fs, const Inode *directory)
 {
+	g_autofree char *root = NULL;
 	g_autofree char *path = NULL;
-	size_t root_length = strlen(fs->root_path);
+	size_t root_length;
 
 	if (directory->index == INODE_ROOT_INDEX)
 		return g_strdup("");
+	/* Both are asked for each time: either may have been renamed. */
+	root = describe_fd(fs->proc_fd, fs->root_fd);
 	path = describe_fd(fs->proc_fd, directory->fd);
+	if (!root || !path)
+		return NULL;
 	/* The root's own path is "/" if the whole filesystem is served. */
-	if (root_length == 1)
-		root_length = 0;
-	if (!path || strncmp(path, fs->root_path, root_length) != 0 || path[root_length] != '/')
+	root_length = strlen(root) == 1 ? 0 : strlen(root);
+	if (strncmp(path, root, root_length) != 0 || path[root_length] != '/')
 		return NULL;
 	return g_strdup(path + root_length + 1);
 }

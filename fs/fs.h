@@ -35,8 +35,8 @@ typedef struct Fs {
 	/* NULL without classes. */
 	AllocateService *service;
 	FileProvider *provider;
-	/* The source as the kernel names it: what /proc/self/fd says of its root. */
-	char *root_path;
+	/* The source. The root inode's, who closes it. */
+	int root_fd;
 	/* /proc/self/fd: the way from an O_PATH descriptor to one that can do more. */
 	int proc_fd;
 	/* Whether we may act as other users. */

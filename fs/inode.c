@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "alloc/cleanup.h"
@@ -45,7 +46,9 @@ static Inode *inode_new_locked(InodeTable *table, int fd, const struct stat *att
 
 static void inode_free_locked(InodeTable *table, Inode *inode)
 {
-	g_hash_table_remove(table->by_identity, inode);
+	/* One that was buried has left its place, where a new file may be by now. */
+	if (!atomic_load(&inode->buried))
+		g_hash_table_remove(table->by_identity, inode);
 	close(inode->fd);
 	mutex_deinit(&inode->lock);
 	slot_table_free(&table->slots, inode->index);
@@ -54,13 +57,18 @@ static void inode_free_locked(InodeTable *table, Inode *inode)
 int inode_table_init(InodeTable *table, int root_fd)
 {
 	struct stat attr;
+	int grave_fd;
 
 	if (fstat(root_fd, &attr) < 0)
+		return -errno;
+	grave_fd = memfd_create("warmfs-gone", MFD_CLOEXEC);
+	if (grave_fd < 0)
 		return -errno;
 	slot_table_init(&table->slots, sizeof(Inode));
 	mutex_init(&table->lock);
 	table->by_identity = g_hash_table_new(identity_hash, identity_equal);
 	table->next_generation = 1;
+	table->grave_fd = grave_fd;
 
 	MUTEX_SCOPE(&table->lock);
 	Inode *root = inode_new_locked(table, root_fd, &attr);
@@ -85,6 +93,7 @@ void inode_table_deinit(InodeTable *table)
 {
 	g_hash_table_foreach_remove(table->by_identity, free_each, table);
 	g_clear_pointer(&table->by_identity, g_hash_table_unref);
+	close(table->grave_fd);
 	mutex_deinit(&table->lock);
 	slot_table_deinit(&table->slots);
 }
@@ -134,6 +143,22 @@ void inode_table_forget(InodeTable *table, Inode *inode, uint64_t n_lookups)
 	g_assert(inode->n_lookups >= n_lookups);
 	inode->n_lookups -= n_lookups;
 	free_if_unused_locked(table, inode);
+}
+
+/* dup3 replaces the descriptor in one step: a request that is using it sees the one file or the other, and never
+ * somebody else's. */
+void inode_table_bury(InodeTable *table, dev_t dev, ino_t ino)
+{
+	Inode key = { .dev = dev, .ino = ino }, *inode;
+
+	MUTEX_SCOPE(&table->lock);
+	inode = g_hash_table_lookup(table->by_identity, &key);
+	if (!inode || inode->n_handles > 0)
+		return;
+	if (dup3(table->grave_fd, inode->fd, O_CLOEXEC) < 0)
+		return;
+	g_hash_table_remove(table->by_identity, inode);
+	atomic_store(&inode->buried, true);
 }
 
 void inode_table_hold(InodeTable *table, Inode *inode)

@@ -33,6 +33,8 @@ typedef struct Inode {
 	int fd;
 	dev_t dev;
 	ino_t ino;
+	/* The file is gone, and `fd` is that of an empty one in its place (inode_table_bury). */
+	atomic_bool buried;
 	/* Protected by the table's lock. */
 	uint64_t n_lookups;
 	uint64_t n_handles;
@@ -52,6 +54,8 @@ typedef struct InodeTable {
 	/* Protected by lock. (dev, ino) -> Inode; the inodes are their own keys. */
 	GHashTable *by_identity;
 	uint64_t next_generation;
+	/* Immutable: an empty file without a name. */
+	int grave_fd;
 } InodeTable;
 
 #define INODE_ROOT_INDEX 1
@@ -72,6 +76,10 @@ int inode_table_lookup(InodeTable *table, int parent_fd, const char *name, struc
 /* The same for a file that is open anyway: `fd` is an O_PATH descriptor and consumed, also on failure. */
 int inode_table_enter(InodeTable *table, int fd, struct stat *ret_attr, Inode **ret_inode);
 void inode_table_forget(InodeTable *table, Inode *inode, uint64_t n_lookups);
+
+/* A file has lost its last name. If nobody has it open, its space is free when this returns, and not only when the
+ * kernel gets to forgetting it. */
+void inode_table_bury(InodeTable *table, dev_t dev, ino_t ino);
 
 /* Keep the record alive for an open handle. */
 void inode_table_hold(InodeTable *table, Inode *inode);

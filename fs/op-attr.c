@@ -45,23 +45,22 @@ static int set_owner(const Inode *inode, const struct stat *attr, int to_set)
 	return fchownat(inode->fd, "", uid, gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
 }
 
-/* Through the application's handle if there is one: it may be all that still may write to the file. */
-static int set_size(Fs *fs, Inode *inode, off_t size, bool drop_set_ids, const struct fuse_file_info *fi)
+static int drop_set_ids(const Fs *fs, const Inode *inode)
 {
-	auto_fd opened = -1;
-	int fd;
+	auto_fd fd = fs_reopen(fs, inode->fd, O_RDONLY | O_NONBLOCK);
 
-	if (fi) {
-		fd = file_handle(fs, fi)->fd;
-	} else {
-		opened = fs_reopen(fs, inode->fd, O_WRONLY | O_NONBLOCK);
-		if (opened < 0)
-			return opened;
-		fd = opened;
-	}
-	if (ftruncate(fd, size) < 0)
+	return fd < 0 ? fd : ownership_drop_set_ids(fd);
+}
+
+/* As the application did, by its handle or by name: that decides whether the times move when the size does not. */
+static int set_size(Fs *fs, const Inode *inode, off_t size, bool kill_set_ids, const struct fuse_file_info *fi)
+{
+	g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", inode->fd);
+	int r = fi ? ftruncate(file_handle(fs, fi)->fd, size) : truncate(path, size);
+
+	if (r < 0)
 		return -errno;
-	return drop_set_ids ? ownership_drop_set_ids(fd) : 0;
+	return kill_set_ids ? drop_set_ids(fs, inode) : 0;
 }
 
 static struct timespec time_to_set(int to_set, int set, int set_now, struct timespec given)
@@ -81,12 +80,17 @@ static int set_times(const Inode *inode, const struct stat *attr, int to_set)
 	return utimensat(inode->fd, "", times, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
 }
 
+#define SETTABLE                                                                                           \
+	(FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID | FUSE_SET_ATTR_SIZE |                 \
+	 FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME)
+
 static int apply(Fs *fs, Inode *inode, const struct stat *attr, int to_set, struct fuse_file_info *fi)
 {
 	int r = 0;
 
-	/* The owner first: changing him clears set-id bits that the mode may ask for. */
-	if (to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID))
+	/* The owner first: changing him clears set-id bits that the mode may ask for. So does a chown to nobody in
+	 * particular (-1, -1), of which nothing else is left when it gets here. */
+	if ((to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) || !(to_set & SETTABLE))
 		r = set_owner(inode, attr, to_set);
 	if (r == 0 && (to_set & FUSE_SET_ATTR_MODE))
 		r = set_mode(fs, inode, attr->st_mode);

@@ -75,7 +75,7 @@ static int open_new(Fs *fs, const PendingCreate *create, const char *name, int f
 {
 	const struct fuse_ctx *caller = fuse_req_ctx(create->req);
 	mode_t mode = ownership_mode(fs, create->parent, create->mode, caller->umask);
-	int fd = ownership_enter(fs, caller);
+	int fd = ownership_enter(create->req, mode);
 
 	if (fd < 0)
 		return fd;
@@ -84,7 +84,7 @@ static int open_new(Fs *fs, const PendingCreate *create, const char *name, int f
 		if (fd < 0)
 			fd = -errno;
 	} while (fd == -ENOSPC && fs->service && allocate_service_give_way(fs->service));
-	ownership_leave(fs, caller);
+	ownership_leave(create->req, mode);
 	return fd;
 }
 

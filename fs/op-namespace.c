@@ -79,13 +79,13 @@ static void make_object(fuse_req_t req, fuse_ino_t parent, const char *name, mod
 
 	if (r == 0) {
 		mode = ownership_mode(fs, directory, mode, caller->umask);
-		r = ownership_enter(fs, caller);
+		r = ownership_enter(req, mode);
 	}
 	if (r == 0) {
 		do
 			r = make(directory->fd, name, mode, arg) < 0 ? -errno : 0;
 		while (r == -ENOSPC && fs->service && allocate_service_give_way(fs->service));
-		ownership_leave(fs, caller);
+		ownership_leave(req, mode);
 	}
 	if (r < 0)
 		reply_status(req, r);
@@ -150,13 +150,40 @@ void op_link(fuse_req_t req, fuse_ino_t nodeid, fuse_ino_t new_parent, const cha
 		reply_lookup(req, directory, new_name);
 }
 
+/* The file whose last name this is; st_nlink is 0 if there is none such. */
+static struct stat last_name_of(int parent_fd, const char *name)
+{
+	struct stat attr;
+
+	if (fstatat(parent_fd, name, &attr, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(attr.st_mode) ||
+	    attr.st_nlink != 1)
+		attr.st_nlink = 0;
+	return attr;
+}
+
+static void bury(Fs *fs, const struct stat *attr)
+{
+	if (attr->st_nlink > 0)
+		inode_table_bury(&fs->inodes, attr->st_dev, attr->st_ino);
+}
+
 static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name, int flags)
 {
-	int r = -ENOENT;
+	Fs *fs = fs_of(req);
+	int parent_fd = fs_inode(fs, parent)->fd;
+	struct stat gone;
 
-	if (!fs_is_hidden(parent, name))
-		r = unlinkat(fs_inode(fs_of(req), parent)->fd, name, flags) < 0 ? -errno : 0;
-	reply_status(req, r);
+	if (fs_is_hidden(parent, name)) {
+		reply_status(req, -ENOENT);
+		return;
+	}
+	gone = last_name_of(parent_fd, name);
+	if (unlinkat(parent_fd, name, flags) < 0) {
+		reply_status(req, -errno);
+		return;
+	}
+	bury(fs, &gone);
+	reply_status(req, 0);
 }
 
 void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -173,13 +200,22 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t n
 	       const char *new_name, unsigned flags)
 {
 	Fs *fs = fs_of(req);
-	int r = 0;
+	int old_fd = fs_inode(fs, parent)->fd, new_fd = fs_inode(fs, new_parent)->fd;
+	struct stat gone = { .st_nlink = 0 };
 
-	if (fs_is_hidden(parent, name))
-		r = -ENOENT;
-	else if (fs_is_hidden(new_parent, new_name))
-		r = -EPERM;
-	else if (renameat2(fs_inode(fs, parent)->fd, name, fs_inode(fs, new_parent)->fd, new_name, flags) < 0)
-		r = -errno;
-	reply_status(req, r);
+	if (fs_is_hidden(parent, name) || fs_is_hidden(new_parent, new_name)) {
+		reply_status(req, fs_is_hidden(parent, name) ? -ENOENT : -EPERM);
+		return;
+	}
+	/* With flags nothing is replaced. */
+	if (flags == 0)
+		gone = last_name_of(new_fd, new_name);
+	if (renameat2(old_fd, name, new_fd, new_name, flags) < 0) {
+		reply_status(req, -errno);
+		return;
+	}
+	/* Not if it was renamed to itself. */
+	if (gone.st_nlink > 0 && last_name_of(new_fd, new_name).st_ino != gone.st_ino)
+		bury(fs, &gone);
+	reply_status(req, 0);
 }

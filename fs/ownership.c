@@ -31,28 +31,44 @@ static int raise_reach(void)
 	return syscall(SYS_capset, &header, data) < 0 ? -errno : 0;
 }
 
-int ownership_enter(const Fs *fs, const struct fuse_ctx *caller)
+/* Of this thread alone, unlike setgroups(3). Only a set-group-id object needs the caller's: the directory's group
+ * may be one of them, and then the bit stays. */
+static void take_groups(fuse_req_t req)
 {
+	gid_t groups[NGROUPS_MAX];
+	int n_groups = fuse_req_getgroups(req, NGROUPS_MAX, groups);
+
+	if (n_groups >= 0)
+		syscall(SYS_setgroups, MIN(n_groups, NGROUPS_MAX), groups);
+}
+
+int ownership_enter(fuse_req_t req, mode_t mode)
+{
+	const struct fuse_ctx *caller = fuse_req_ctx(req);
 	int r = 0;
 
-	if (is_daemon_itself(fs, caller))
+	if (is_daemon_itself(fs_of(req), caller))
 		return 0;
+	if (mode & S_ISGID)
+		take_groups(req);
 	setfsgid(caller->gid);
 	setfsuid(caller->uid);
 	if (caller->uid != 0)
 		r = raise_reach();
 	if (r < 0)
-		ownership_leave(fs, caller);
+		ownership_leave(req, mode);
 	return r;
 }
 
-void ownership_leave(const Fs *fs, const struct fuse_ctx *caller)
+void ownership_leave(fuse_req_t req, mode_t mode)
 {
-	if (is_daemon_itself(fs, caller))
+	if (is_daemon_itself(fs_of(req), fuse_req_ctx(req)))
 		return;
 	/* Back at 0, the kernel restores the effective set from the permitted one. */
 	setfsuid(0);
 	setfsgid(0);
+	if (mode & S_ISGID)
+		syscall(SYS_setgroups, 0, NULL);
 }
 
 static ssize_t read_default_acl(const Fs *fs, const Inode *parent, void *acl, size_t size)
@@ -143,7 +159,7 @@ static int pass_on_acl(const Fs *fs, const Inode *parent, Segment *segment, mode
 }
 
 /* Asks /proc, so only where it matters. */
-static bool is_in_group(fuse_req_t req, gid_t gid)
+bool ownership_in_group(fuse_req_t req, gid_t gid)
 {
 	const struct fuse_ctx *caller = fuse_req_ctx(req);
 	gid_t groups[NGROUPS_MAX];
@@ -177,7 +193,7 @@ int ownership_of_segment(fuse_req_t req, const Inode *parent, mode_t mode, Segme
 	if (r < 0)
 		return r;
 	/* Nobody gives away the rights of a group he is not in. */
-	if ((mode & S_ISGID) && (mode & S_IXGRP) && !is_in_group(req, target->gid))
+	if ((mode & S_ISGID) && (mode & S_IXGRP) && !ownership_in_group(req, target->gid))
 		mode &= ~S_ISGID;
 	target->mode = mode;
 	return 0;

@@ -14,9 +14,13 @@
 #include "alloc/segment.h"
 #include "fs/fs.h"
 
-/* 0 or -errno; then nothing has changed. A daemon without privileges stays who it is. */
-int ownership_enter(const Fs *fs, const struct fuse_ctx *caller);
-void ownership_leave(const Fs *fs, const struct fuse_ctx *caller);
+/* `mode` is that of the object to be made. 0 or -errno; then nothing has changed. A daemon without privileges stays
+ * who it is. */
+int ownership_enter(fuse_req_t req, mode_t mode);
+void ownership_leave(fuse_req_t req, mode_t mode);
+
+/* Whether the caller is in a group, also by his supplementary ones. */
+bool ownership_in_group(fuse_req_t req, gid_t gid);
 
 /* The mode to create with: a directory with a default ACL does not know of a umask. */
 mode_t ownership_mode(const Fs *fs, const Inode *parent, mode_t mode, mode_t umask);

@@ -223,7 +223,8 @@ static void test_ahead_takes_no_space(void)
 	fixture_start(&f, 1);
 	settle(&f);
 	Segment *segment = allocate_service_take(f.service, nth_class(&f, 1));
-	fake_provider_limit_space(f.provider, 4 << 20);
+	/* All that is there, and no room for one more. */
+	fake_provider_limit_space(f.provider, (5 << 20) + (64 << 10));
 	unsigned n = entered(&f, 1);
 	allocate_service_retire(f.service, segment);
 	TEST_WAIT_UNTIL(counter(&f, 1, ALLOC_ERRORS) > 0 || entered(&f, 1) > n);
@@ -258,7 +259,8 @@ static void test_give_way_order(void)
 	wait_ready(&f, 1, 1);
 	wait_ready(&f, 2, 1);
 	/* Nothing is made anew meanwhile. */
-	fake_provider_limit_space(f.provider, 0);
+	for (size_t i = 0; i < 3; i++)
+		fake_provider_hold(f.provider, nth_class(&f, i));
 	g_assert_true(allocate_service_give_way(f.service));
 	g_assert_cmpuint(allocate_service_ready(f.service, 1), ==, 0);
 	g_assert_true(allocate_service_give_way(f.service));

@@ -9,6 +9,8 @@
  *
  *	count=N total_ns=N p50_ns=N p99_ns=N p9999_ns=N max_ns=N
  *
+ * With samples=1 it prints every sample instead, in ns, in ascending order, one a line.
+ *
  * One clock reading ends an operation and begins the next: a store of 4 KiB takes 200 ns here, two
  * readings would be a quarter of it. What a batch leaves behind (open files) is cleared untimed,
  *and so is the flush at the end that keeps dirty pages from disturbing the next run.
@@ -50,6 +52,8 @@ typedef struct Options {
 	size_t n_files;
 	/* `stat` asks the server even where the kernel has valid attributes. */
 	bool force;
+	/* Every sample is reported, not the summary. */
+	bool samples;
 	/* Names are TARGET, six digits, suffix. */
 	const char *suffix;
 } Options;
@@ -327,6 +331,11 @@ static uint64_t target_quantile(const Target *target, size_t per_10000)
 static void target_report(const Options *options, Target *target)
 {
 	qsort(target->samples_ns, target->n_samples, sizeof(*target->samples_ns), compare_ns);
+	if (options->samples) {
+		for (size_t i = 0; i < target->n_samples; i++)
+			printf("%" PRIu64 "\n", target->samples_ns[i]);
+		return;
+	}
 	printf("count=%zu total_ns=%" PRIu64 " p50_ns=%" PRIu64 " p99_ns=%" PRIu64
 	       " p9999_ns=%" PRIu64 " max_ns=%" PRIu64 "\n",
 	       options->count, target->total_ns, target_quantile(target, 5000),
@@ -391,6 +400,8 @@ static bool option_set(Options *options, const char *argument)
 		options->fallocate = true;
 	else if (!strcmp(key, "force"))
 		options->force = true;
+	else if (!strcmp(key, "samples"))
+		options->samples = true;
 	else {
 		errno = EINVAL;
 		die("%s", argument);

@@ -6,6 +6,7 @@ import errno
 import mmap
 import os
 import pathlib
+import resource
 import signal
 import stat
 import threading
@@ -203,7 +204,8 @@ def test_pool_gives_way_to_plain_data(warm, disk):
 
 def test_reserve_is_kept(warm, disk):
     """Preparing ahead stops in time, and goes on once there is space again."""
-    fill(disk, leave=60 * MI)
+    # Without the reserve of 20 MiB there would be room for three.
+    fill(disk, leave=70 * MI)
     mount = warm('match=*.seg', 'size=20M', 'ahead=8', 'reserve=10%', source=disk)
     wait_until(lambda: mount.counters()['ready'] == 2 and not mount.pool_names('warming'))
     space = os.statvfs(disk)
@@ -303,6 +305,24 @@ def test_call_is_done_without(warm, faults, rule):
     assert faults.hits()
 
 
+@pytest.mark.parametrize('error', ['EIO', 'ENOMEM', 'EMFILE'])
+def test_passing_error_is_tried_again(warm, faults, error):
+    """What may be gone in a moment does not reach the application if it is."""
+    mount = warm('match=*.seg', f'size={SIZE}', 'ahead=0', PATIENT, faults=faults)
+    faults.set(f'pwrite errno={error} count=1 path=.warmfs/pool')
+    assert is_segment(create(mount.point / 'a.seg'))
+    assert is_zero(mount.point / 'a.seg')
+    assert len(faults.hits('pwrite')) == 1
+
+
+@pytest.mark.parametrize('error', ['ENOSPC', 'EDQUOT', 'EROFS'])
+def test_lasting_error_is_not_tried_again(warm, faults, error):
+    mount = warm('match=*.seg', f'size={SIZE}', 'ahead=0', PATIENT, faults=faults)
+    faults.set(f'pwrite errno={error} path=.warmfs/pool')
+    assert create(mount.point / 'a.seg') == error
+    assert len(faults.hits('pwrite')) == 1
+
+
 def test_sync_error_reaches_the_application(warm, faults):
     mount = warm('match=*.seg', f'size={SIZE}', faults=faults)
     fd = os.open(mount.point / 'a.seg', CREATE, 0o644)
@@ -315,6 +335,18 @@ def test_sync_error_reaches_the_application(warm, faults):
     faults.clear()
     os.fsync(fd)
     os.close(fd)
+
+
+def small_files_only():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64 * KI, 64 * KI))
+
+
+def test_file_size_limit_of_the_daemon(warm):
+    """A limit that the daemon was started under is an error of the call, not its end."""
+    mount = warm('match=*.seg', f'size={SIZE}', 'ahead=1', PATIENT, before=small_files_only)
+    assert create(mount.point / 'a.seg') == 'EFBIG'
+    write_all(mount.point / 'plain', b'data')
+    assert mount.alive()
 
 
 # Impatience
@@ -421,6 +453,48 @@ def test_late_segments_do_not_pile_up(held, faults):
     wait_until(lambda: not mount.pool_names('warming'))
     assert len(mount.pool_names()) <= 4
     assert mount.counters()['ready'] == len(mount.pool_names())
+
+
+def test_slow_cold_file_delays_nobody(warm, faults, children):
+    """While an unprepared file takes its time, other waits end when they should."""
+    # The warmer's writes never end; nor does the reservation of `slow`.
+    faults.set(HOLD, f'fallocate delay_ms=hold len={2 * MI} after=2 path=.warmfs/pool')
+    mount = warm(faults=faults, config="""
+[class slow]
+match=**/*.slow
+size=2M
+ahead=0
+timeout=200
+[class patient]
+match=**/*.patient
+size=1M
+ahead=0
+timeout=600s
+[class quick]
+match=**/*.quick
+size=1M
+ahead=0
+timeout=300
+on_timeout=fail
+""")
+    for name in ('a', 'b', 'c'):
+        (mount.point / name).mkdir()
+    slow = children.start(create, mount.point / 'a/x.slow')
+    # Twice by the warmer (the device's zeroes, then the blocks), then by the cold way.
+    faults.wait_hit('fallocate')
+
+    def wait():
+        signal.signal(signal.SIGUSR1, lambda *_: None)
+        signal.siginterrupt(signal.SIGUSR1, True)
+        return create(mount.point / 'b/x.patient')
+    patient = children.start(wait)
+    mount.wait_counters('patient', waits=1)
+    assert create(mount.point / 'c/x.quick') == 'EAGAIN'
+    patient.kill(signal.SIGUSR1)
+    assert patient.result() == 'EINTR'
+    assert slow.alive()
+    faults.clear()
+    assert slow.result()[0] == 2 * MI
 
 
 # Together

@@ -301,6 +301,21 @@ def test_second_daemon_over_the_same_directory(place, warm):
     refuse_beside(place, mount, place / 'source', place / 'source', place / 'source')
 
 
+def without_fuse():
+    warmfs.enter_private_mounts()
+    warmfs.check(warmfs.libc.mount(b'/dev/null', b'/dev/fuse', None, 4096, None))
+
+
+@pytest.mark.parametrize('background', [False, True], ids=['foreground', 'background'])
+def test_mounting_fails(place, background):
+    """Also what is found out last leaves nothing behind."""
+    refuse(place, GOOD, place / 'mnt', background=background, preexec_fn=without_fuse)
+
+
+def test_option_that_the_kernel_refuses(place):
+    refuse(place, [*GOOD, 'max_read=nonsense'], 'max_read', 'nonsense')
+
+
 # Usage
 
 @pytest.mark.parametrize('words', [0, 1, 3])

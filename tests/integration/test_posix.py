@@ -317,7 +317,11 @@ def test_sgid_directory(same):
             os.mkfifo(root / 'd/fifo')
             os.symlink('x', root / 'd/link')
             return tree(root / 'd')
-        return as_user(USER, work, gid=GROUP), as_user(USER, lambda: facts(root / 'd/sgid'), gid=GROUP)
+        seen = [as_user(USER, work, gid=GROUP)]
+        warmfs.run('find', root / 'd', '-mindepth', '1', '-delete')
+        # The directory's group is one of the caller's by a supplementary one only.
+        seen.append(as_user(USER, work, gid=GROUP, groups=[EXTRA_GROUP]))
+        return seen
     same(scenario)
 
 
@@ -337,9 +341,13 @@ def test_listing(same):
                 names.append(entry.name)
                 kinds[entry.name] = (entry.is_dir(follow_symlinks=False), entry.is_symlink(),
                                      entry.is_file(follow_symlinks=False))
-                if len(names) % 50 == 0:
-                    assert entry.inode() == os.lstat(entry.path).st_ino
         assert len(names) == len(set(names))
+        # Again with lookups in between: the kernel then asks for another kind of listing.
+        with os.scandir(root) as entries:
+            for entry in entries:
+                status = os.lstat(entry.path)
+                assert entry.inode() == status.st_ino
+                assert entry.is_dir(follow_symlinks=False) == stat.S_ISDIR(status.st_mode)
         return sorted(names), kinds
     same(scenario)
 
@@ -1464,6 +1472,21 @@ def test_acls(same):
         seen.append(outcome(os.setxattr, path, 'system.posix_acl_access', b'nonsense'))
         seen.append(outcome(os.setxattr, path, 'system.posix_acl_default', ACCESS))
         seen.append(as_user(STRANGER, outcome, os.setxattr, path, 'system.posix_acl_access', ACCESS))
+        return seen
+    same(scenario)
+
+
+def test_acl_of_a_foreign_group(same):
+    """Setting an ACL takes set-group-ID away as chmod would."""
+    def scenario(root):
+        seen = []
+        for group in (GROUP, STRANGER, EXTRA_GROUP):
+            path = root / str(group)
+            touch(path)
+            os.chown(path, USER, group)
+            os.chmod(path, 0o2755)
+            seen.append((as_user(USER, outcome, os.setxattr, path, 'system.posix_acl_access', ACCESS, gid=GROUP,
+                                 groups=[EXTRA_GROUP]), facts(path)))
         return seen
     same(scenario)
 

@@ -165,3 +165,27 @@ def test_source_is_the_root_of_a_mount(warm, workdir, stack):
     assert os.listdir(mount.point) == ['a.seg']
     mount.stop()
     assert os.stat(disk / 'a.seg').st_size == SIZE
+
+
+def test_source_inside_the_mount_point(warm, workdir):
+    """Then the source is reached by nobody but warmfs."""
+    (workdir / 'outer/source').mkdir(parents=True)
+    mount = warm('match=**/*.seg', f'size={SIZE}', source=workdir / 'outer/source', point=workdir / 'outer')
+    (mount.point / 'd').mkdir()
+    touch(mount.point / 'd/a.seg')
+    assert os.stat(mount.point / 'd/a.seg').st_size == SIZE
+    assert os.listdir(mount.point) == ['d']
+    mount.stop()
+    assert sorted(os.listdir(workdir / 'outer/source')) == ['.warmfs', 'd']
+
+
+def test_source_is_renamed(warm, workdir):
+    """The mount holds on to the directory, not to its name; the classes too."""
+    (workdir / 'above/source').mkdir(parents=True)
+    mount = warm('match=**/*.seg', f'size={SIZE}', source=workdir / 'above/source')
+    (mount.point / 'd').mkdir()
+    os.rename(workdir / 'above', workdir / 'elsewhere')
+    for name in ('a.seg', 'd/a.seg'):
+        touch(mount.point / name)
+        assert os.stat(mount.point / name).st_size == SIZE
+    assert (workdir / 'elsewhere/source/d/a.seg').exists()

@@ -356,10 +356,12 @@ class Mount:
     """One mounted warmfs.
 
     `source` is the backing directory; `src` reaches it also when the mount lies over it; `point` is the
-    mount point. Options are given as strings: Mount(dir, dir2, 'match=*.log', 'size=1M').
+    mount point. Options are given as strings: Mount(dir, dir2, 'match=*.log', 'size=1M'). `before` is
+    called in the daemon's process before it starts.
     """
 
-    def __init__(self, source, point, *options, config=None, faults=None, workdir, foreground=True):
+    def __init__(self, source, point, *options, config=None, faults=None, before=None, workdir,
+                 foreground=True):
         self.source = pathlib.Path(source)
         self.point = pathlib.Path(point)
         # As the mount table has it. Found out now: later it might have to ask the mount.
@@ -370,6 +372,7 @@ class Mount:
             path.write_text(config)
             self.options.append(f'config={path}')
         self.faults = faults
+        self.before = before
         self.foreground = foreground
         self.log_path = pathlib.Path(tempfile.mkstemp(prefix='stderr-', suffix='.log', dir=workdir)[1])
         self.process = None
@@ -388,15 +391,15 @@ class Mount:
     def _start(self):
         self.source_fd = os.open(self.source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.src = pathlib.Path(f'/proc/{os.getpid()}/fd/{self.source_fd}')
-        before = len(mounts_at(self.table_point))
         command, environment = warmfs_command(*self.argv(), faults=self.faults)
         with open(self.log_path, 'wb') as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                            env=environment, preexec_fn=die_with_parent)
+                                            env=environment, preexec_fn=self._prepare_process)
         LIVE.append(self)
         try:
-            wait_until(lambda: len(mounts_at(self.table_point)) > before or self.process.poll() is not None,
-                       what='the mount')
+            # In the background, the command ends when everything stands; in the foreground, the log says so.
+            wait_until(lambda: self.process.poll() is not None or
+                       (self.foreground and b'serving' in self.log_path.read_bytes()), what='the mount')
             if self.foreground and self.process.poll() is not None:
                 raise TestError(f'warmfs ended with {self.process.returncode}\n{self.report()}')
             self.dev = mounts_at(self.table_point)[-1].dev
@@ -404,6 +407,11 @@ class Mount:
             self.abort()
             self._forget()
             raise
+
+    def _prepare_process(self):
+        die_with_parent()
+        if self.before:
+            self.before()
 
     # Looking
 
