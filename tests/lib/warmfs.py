@@ -69,7 +69,9 @@ def check(result):
 def enter_private_mounts():
     """Moves this process into a mount namespace of its own: mounts end with the last process in it."""
     check(libc.unshare(CLONE_NEWNS))
-    check(libc.mount(b'none', b'/', None, MS_REC | MS_PRIVATE, None))
+    # In a chroot / is no mount point (EINVAL); then it is the tests' own unmounting that counts.
+    if libc.mount(b'none', b'/', None, MS_REC | MS_PRIVATE, None) < 0 and ctypes.get_errno() != errno.EINVAL:
+        check(-1)
 
 
 def die_with_parent():
