@@ -105,6 +105,8 @@ static void set_up_process(void)
 	signals_to_wait_for(&set);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	/* A limit on file sizes is an error of one call (EFBIG), and not the end of everybody's filesystem. */
+	signal(SIGXFSZ, SIG_IGN);
 	/* A new file's mode is worked out for the application that creates it. */
 	umask(0);
 	raise_descriptor_limit();

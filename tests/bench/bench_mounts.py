@@ -211,7 +211,7 @@ def build_passthrough_hp(source, build, output):
     flags = [f"-I{source}/include", f"-I{source}/lib", f"-I{built}"]
     if os.path.exists(library):
         flags += [library, "-pthread", "-ldl"]
-        with open(os.path.join(built, "libfuse_config.h"), encoding="utf-8") as config:
+        with open(os.path.join(built, "fuse_config.h"), encoding="utf-8") as config:
             if re.search(r"#define HAVE_URING\b", config.read()):
                 flags += ["-luring", "-lnuma"]
     else:

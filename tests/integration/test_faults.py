@@ -73,19 +73,20 @@ def disk(workdir, stack):
 
 
 def fill(directory, leave=0):
-    """Writes a file until so many bytes are left natively."""
+    """Makes a file that takes all the space there is natively now, but for so much."""
     path = pathlib.Path(directory) / 'filler'
     fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
-    block = bytes(MI)
     try:
-        with contextlib.suppress(OSError):
-            while True:
-                space = os.fstatvfs(fd)
-                room = space.f_bavail * space.f_frsize - leave
-                if room <= 0:
-                    break
-                os.write(fd, block[:min(MI, max(4096, room))])
-                os.fsync(fd)
+        space = os.fstatvfs(fd)
+        # At once: what the pool gives back in the meantime is not for this file.
+        size = space.f_bavail * space.f_frsize - leave
+        while size > 0:
+            try:
+                os.posix_fallocate(fd, 0, size)
+                break
+            except OSError as error:
+                assert error.errno == errno.ENOSPC
+                size -= 16 * KI
     finally:
         os.close(fd)
     return path
@@ -343,10 +344,15 @@ def small_files_only():
 
 def test_file_size_limit_of_the_daemon(warm):
     """A limit that the daemon was started under is an error of the call, not its end."""
-    mount = warm('match=*.seg', f'size={SIZE}', 'ahead=1', PATIENT, before=small_files_only)
+    mount = warm('match=*.seg', f'size={SIZE}', 'ahead=1', PATIENT, 'passthrough=off', before=small_files_only)
     assert create(mount.point / 'a.seg') == 'EFBIG'
     write_all(mount.point / 'plain', b'data')
+    for change in (lambda: write_all(mount.point / 'plain', bytes(KI * 200)),
+                   lambda: os.truncate(mount.point / 'plain', 200 * KI)):
+        with pytest.raises(OSError, match='too large'):
+            change()
     assert mount.alive()
+    assert (mount.point / 'plain').exists()
 
 
 # Impatience
