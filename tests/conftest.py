@@ -4,6 +4,7 @@
 import contextlib
 import faulthandler
 import os
+import signal
 import sys
 import threading
 import traceback
@@ -13,8 +14,14 @@ import pytest
 import warmfs
 
 DEFAULT_LIMIT_SECONDS = 60
-# After the forced end of what a test started, so long until the whole run is given up.
+# After the forced end of what a test started, so long until it is itself interrupted ...
+INTERRUPT_SECONDS = 5
+# ... and then until the whole run is given up.
 GRACE_SECONDS = 30
+
+
+class TimeLimit(Exception):
+    """Raised in the main thread, where even a blocked read of a pipe ends with it."""
 
 
 def pytest_sessionstart(session):
@@ -26,9 +33,14 @@ def pytest_sessionstart(session):
         pytest.exit('/dev/fuse is missing', returncode=1)
     if not warmfs.BINARY.exists():
         pytest.exit(f'{warmfs.BINARY} is not built', returncode=1)
+    signal.signal(signal.SIGALRM, interrupted)
     warmfs.enter_private_mounts()
     # Modes are compared; tests that want another umask set it.
     os.umask(0o022)
+
+
+def interrupted(number, frame):
+    raise TimeLimit
 
 
 class Limit:
@@ -46,6 +58,9 @@ class Limit:
             return
         self.over = True
         self._end_all()
+        if self.done.wait(INTERRUPT_SECONDS):
+            return
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
         if self.done.wait(GRACE_SECONDS):
             return
         # Not even that helped. The namespace and the death signals take care of what is left.
