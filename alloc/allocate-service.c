@@ -611,7 +611,11 @@ void allocate_service_cancel(AllocateService *service, AllocateRequest *request)
 
 int allocate_service_publish(AllocateService *service, Segment *segment, const SegmentTarget *target)
 {
-	return service->provider->publish(service->provider, segment, target);
+	int r = service->provider->publish(service->provider, segment, target);
+
+	if (r == 0 && !segment->cold)
+		alloc_counters_add(&class_state(service, segment->class)->pool.counters, ALLOC_TAKEN, 1);
+	return r;
 }
 
 int allocate_service_prepare_cold(AllocateService *service, const SegmentClass *class,
@@ -644,8 +648,6 @@ void allocate_service_retire(AllocateService *service, Segment *segment)
 {
 	ClassState *state = class_state(service, segment->class);
 
-	if (!segment->cold)
-		alloc_counters_add(&state->pool.counters, ALLOC_TAKEN, 1);
 	MUTEX_SCOPE(&service->lock);
 	g_queue_push_tail(&service->retired, segment);
 	/* Only now: preparing the next one while this one was being published would have slowed that. */
