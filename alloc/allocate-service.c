@@ -679,11 +679,12 @@ char *allocate_service_describe(AllocateService *service, size_t nth_class)
 	ClassState *state = &service->classes[nth_class];
 	GString *line = g_string_new(NULL);
 
+	/* One moment for all of them: whoever sees a segment ready sees it counted as prepared, too. */
+	MUTEX_SCOPE(&service->lock);
 	g_string_printf(line, "class %s:", state->pool.class->name);
 	for (AllocCounter counter = 0; counter < _ALLOC_COUNTER_MAX; counter++)
 		g_string_append_printf(line, " %s=%" G_GUINT64_FORMAT, alloc_counter_name(counter),
 				       (guint64)alloc_counters_get(&state->pool.counters, counter));
-	MUTEX_SCOPE(&service->lock);
 	g_string_append_printf(line, " ready=%u waiting=%u", segment_pool_ready(&state->pool),
 			       wait_list_length(&state->waiting));
 	return g_string_free(line, FALSE);
