@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "alloc/boot-id.h"
 #include "alloc/cleanup.h"
 #include "alloc/segment-name.h"
 
@@ -115,19 +116,10 @@ PoolDir *pool_dir_close(PoolDir *dir)
 	return NULL;
 }
 
-static char *read_boot_id(void)
-{
-	char *id = NULL;
-
-	if (!g_file_get_contents("/proc/sys/kernel/random/boot_id", &id, NULL, NULL))
-		return NULL;
-	return g_strstrip(id);
-}
-
 /* Whether the ready segments left by the last daemon are untouched. A missing or odd file says no. */
 static bool is_trusted(PoolDir *dir)
 {
-	g_autofree char *boot_id = read_boot_id();
+	g_autofree char *boot_id = boot_id_read();
 	char text[128] = "", id[64] = "", how[16] = "";
 	auto_fd fd = openat(dir->fd, STATE_NAME, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 
@@ -141,7 +133,7 @@ static bool is_trusted(PoolDir *dir)
 /* Durable on return. The rename makes it whole or not at all. */
 static int write_state(PoolDir *dir, const char *how)
 {
-	g_autofree char *boot_id = read_boot_id();
+	g_autofree char *boot_id = boot_id_read();
 	g_autofree char *text = g_strdup_printf("boot %s\n%s\n", boot_id ? boot_id : "unknown", how);
 	auto_fd fd = openat(dir->fd, STATE_NAME ".new", O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC,
 			    0600);

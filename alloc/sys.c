@@ -42,6 +42,14 @@ static int kernel_ftruncate(const Sys *sys, int fd, off_t length)
 	return NEGATIVE_ERRNO(ftruncate(fd, length));
 }
 
+static ssize_t kernel_pread(const Sys *sys, int fd, void *data, size_t length, off_t offset)
+{
+	ssize_t n = pread(fd, data, length, offset);
+
+	(void)sys;
+	return n < 0 ? -errno : n;
+}
+
 static ssize_t kernel_pwrite(const Sys *sys, int fd, const void *data, size_t length, off_t offset)
 {
 	ssize_t n = pwrite(fd, data, length, offset);
@@ -115,12 +123,19 @@ static int kernel_madvise(const Sys *sys, void *map, size_t length, int advice)
 	return NEGATIVE_ERRNO(madvise(map, length, advice));
 }
 
+static int kernel_msync(const Sys *sys, void *map, size_t length)
+{
+	(void)sys;
+	return NEGATIVE_ERRNO(msync(map, length, MS_SYNC));
+}
+
 const Sys sys_kernel = {
 	.openat = kernel_openat,
 	.unlinkat = kernel_unlinkat,
 	.renameat2 = kernel_renameat2,
 	.fallocate = kernel_fallocate,
 	.ftruncate = kernel_ftruncate,
+	.pread = kernel_pread,
 	.pwrite = kernel_pwrite,
 	.fsync = kernel_fsync,
 	.sync_file_range = kernel_sync_file_range,
@@ -132,4 +147,5 @@ const Sys sys_kernel = {
 	.mmap_shared = kernel_mmap_shared,
 	.munmap = kernel_munmap,
 	.madvise = kernel_madvise,
+	.msync = kernel_msync,
 };

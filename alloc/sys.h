@@ -19,6 +19,7 @@ struct Sys {
 			 const char *new_name, unsigned flags);
 	int (*fallocate)(const Sys *sys, int fd, int mode, off_t offset, off_t length);
 	int (*ftruncate)(const Sys *sys, int fd, off_t length);
+	ssize_t (*pread)(const Sys *sys, int fd, void *data, size_t length, off_t offset);
 	ssize_t (*pwrite)(const Sys *sys, int fd, const void *data, size_t length, off_t offset);
 	int (*fsync)(const Sys *sys, int fd);
 	int (*sync_file_range)(const Sys *sys, int fd, off_t offset, off_t length, unsigned flags);
@@ -30,6 +31,8 @@ struct Sys {
 	int (*mmap_shared)(const Sys *sys, int fd, size_t length, void **ret_map);
 	int (*munmap)(const Sys *sys, void *map, size_t length);
 	int (*madvise)(const Sys *sys, void *map, size_t length, int advice);
+	/* Written and flushed on return. */
+	int (*msync)(const Sys *sys, void *map, size_t length);
 };
 
 extern const Sys sys_kernel;

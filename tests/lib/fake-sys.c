@@ -16,6 +16,7 @@ static const char *const NAMES[_FAKE_SYS_CALL_MAX] = {
 	[FAKE_SYS_FCHOWN] = "fchown",	    [FAKE_SYS_FCHMOD] = "fchmod",
 	[FAKE_SYS_FUTIMENS] = "futimens",   [FAKE_SYS_MMAP] = "mmap",
 	[FAKE_SYS_MUNMAP] = "munmap",	    [FAKE_SYS_MADVISE] = "madvise",
+	[FAKE_SYS_PREAD] = "pread",	    [FAKE_SYS_MSYNC] = "msync",
 };
 
 const char *fake_sys_call_name(FakeSysCall call)
@@ -85,6 +86,13 @@ static int fake_ftruncate(const Sys *base, int fd, off_t length)
 	int r = NOTE(.call = FAKE_SYS_FTRUNCATE, .length = length);
 
 	return CONCLUDE(r, ftruncate(base, fd, length), 0);
+}
+
+static ssize_t fake_pread(const Sys *base, int fd, void *data, size_t length, off_t offset)
+{
+	int r = NOTE(.call = FAKE_SYS_PREAD, .offset = offset, .length = length);
+
+	return CONCLUDE(r, pread(base, fd, data, length, offset), 0);
 }
 
 static ssize_t fake_pwrite(const Sys *base, int fd, const void *data, size_t length, off_t offset)
@@ -174,6 +182,13 @@ static int fake_madvise(const Sys *base, void *map, size_t length, int advice)
 	return CONCLUDE(r, madvise(base, map, length, advice), 0);
 }
 
+static int fake_msync(const Sys *base, void *map, size_t length)
+{
+	int r = NOTE(.call = FAKE_SYS_MSYNC, .offset = (uintptr_t)map, .length = length);
+
+	return CONCLUDE(r, msync(base, map, length), 0);
+}
+
 void fake_sys_init(FakeSys *sys, bool with_kernel)
 {
 	*sys = (FakeSys){
@@ -183,6 +198,7 @@ void fake_sys_init(FakeSys *sys, bool with_kernel)
 			.renameat2 = fake_renameat2,
 			.fallocate = fake_fallocate,
 			.ftruncate = fake_ftruncate,
+			.pread = fake_pread,
 			.pwrite = fake_pwrite,
 			.fsync = fake_fsync,
 			.sync_file_range = fake_sync_file_range,
@@ -194,6 +210,7 @@ void fake_sys_init(FakeSys *sys, bool with_kernel)
 			.mmap_shared = fake_mmap,
 			.munmap = fake_munmap,
 			.madvise = fake_madvise,
+			.msync = fake_msync,
 		},
 		.with_kernel = with_kernel,
 		.records = g_array_new(FALSE, FALSE, sizeof(FakeSysRecord)),
