@@ -37,7 +37,7 @@ static FileProvider *file_provider(SegmentProvider *base)
 /* What a ready segment's size must be. Published, it is size_bytes or empty. */
 static off_t ready_size(const SegmentClass *class)
 {
-	return class->kind == SEGMENT_KIND_MAPPED ? (off_t)class->size_bytes + 1 : 0;
+	return segment_kind_is_full(class->kind) ? (off_t)class->size_bytes + 1 : 0;
 }
 
 static void hold(FileProvider *provider, uint64_t bytes)
@@ -108,7 +108,7 @@ static int map_and_populate(FileProvider *provider, Segment *segment, const atom
 	const SegmentClass *class = segment->class;
 	int r;
 
-	if (class->kind != SEGMENT_KIND_MAPPED)
+	if (!segment_kind_is_full(class->kind))
 		return 0;
 	r = provider->sys->mmap_shared(provider->sys, segment->fd, class->size_bytes, &segment->map);
 	if (r < 0)
@@ -124,7 +124,7 @@ static int mark_ready(FileProvider *provider, Segment *segment)
 	char name[SEGMENT_NAME_SIZE];
 	int r;
 
-	if (segment->class->kind == SEGMENT_KIND_MAPPED) {
+	if (segment_kind_is_full(segment->class->kind)) {
 		r = sys->ftruncate(sys, segment->fd, ready_size(segment->class));
 		if (r < 0)
 			return r;
@@ -273,12 +273,12 @@ static int file_provider_prepare(SegmentProvider *base, const SegmentClass *clas
 /* Reserves, so that a full disk is an error now and not a SIGBUS later, but writes nothing. */
 static int reserve_blocks(const Sys *sys, int fd, const SegmentClass *class)
 {
-	int mode = class->kind == SEGMENT_KIND_MAPPED ? 0 : FALLOC_FL_KEEP_SIZE;
+	int mode = segment_kind_is_full(class->kind) ? 0 : FALLOC_FL_KEEP_SIZE;
 	int r = sys->fallocate(sys, fd, mode, 0, class->size_bytes);
 
 	if (r == -EOPNOTSUPP)
 		r = 0;
-	if (r == 0 && class->kind == SEGMENT_KIND_MAPPED)
+	if (r == 0 && segment_kind_is_full(class->kind))
 		r = sys->ftruncate(sys, fd, ready_size(class));
 	return r;
 }
@@ -324,18 +324,37 @@ static int set_attributes(const Sys *sys, Segment *segment, const SegmentTarget 
 	return sys->futimens(sys, segment->fd, now);
 }
 
-static int rename_and_cut(FileProvider *provider, Segment *segment, const SegmentTarget *target)
+/* A segment whose length is not its file's keeps its name in the pool beside the new one, until it is sealed: there
+ * recovery finds it. */
+static int give_name(FileProvider *provider, const Segment *segment, const SegmentTarget *target)
 {
 	const Sys *sys = provider->sys;
 	int pool_fd = provider->dir->segments_fd;
-	int r = sys->renameat2(sys, pool_fd, segment->name, target->dir_fd, target->name,
-			       RENAME_NOREPLACE);
 
-	if (r < 0 || segment->class->kind != SEGMENT_KIND_MAPPED)
+	if (segment->class->kind == SEGMENT_KIND_APPEND)
+		return sys->linkat(sys, pool_fd, segment->name, target->dir_fd, target->name);
+	return sys->renameat2(sys, pool_fd, segment->name, target->dir_fd, target->name, RENAME_NOREPLACE);
+}
+
+static int take_name_back(FileProvider *provider, const Segment *segment, const SegmentTarget *target)
+{
+	const Sys *sys = provider->sys;
+
+	if (segment->class->kind == SEGMENT_KIND_APPEND)
+		return sys->unlinkat(sys, target->dir_fd, target->name, 0);
+	return sys->renameat2(sys, target->dir_fd, target->name, provider->dir->segments_fd, segment->name,
+			      RENAME_NOREPLACE);
+}
+
+static int name_and_cut(FileProvider *provider, Segment *segment, const SegmentTarget *target)
+{
+	const Sys *sys = provider->sys;
+	int r = give_name(provider, segment, target);
+
+	if (r < 0 || !segment_kind_is_full(segment->class->kind))
 		return r;
 	r = sys->ftruncate(sys, segment->fd, segment->class->size_bytes);
-	if (r < 0 && sys->renameat2(sys, target->dir_fd, target->name, pool_fd, segment->name,
-				    RENAME_NOREPLACE) < 0) {
+	if (r < 0 && take_name_back(provider, segment, target) < 0) {
 		log_error(provider->log, "publish %s: cannot set its size (%s), nor take the name back; the "
 			  "file stays, empty of data", target->name, g_strerror(-r));
 		segment->lost = true;
@@ -350,7 +369,7 @@ static int file_provider_publish(SegmentProvider *base, Segment *segment, const 
 	int r = set_attributes(sys, segment, target);
 
 	if (r == 0)
-		r = rename_and_cut(provider, segment, target);
+		r = name_and_cut(provider, segment, target);
 	if (r < 0) {
 		sys->futimens(sys, segment->fd, never);
 		return r;

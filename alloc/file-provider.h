@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The built-in segment provider: segments are files in a PoolDir, published by rename.
+ * The built-in segment provider: segments are files in a PoolDir, published by rename
+ * (`append`: by a second link).
  *
- * A ready `mapped` segment is one byte longer than its class says, and its times are 1970: nobody has had
- * it. Publishing takes the byte away *after* the rename. That is not only a mark: a
+ * A ready `mapped` or `append` segment is one byte longer than its class says, and its times are 1970: nobody has had
+ * it. Publishing takes the byte away *after* that. That is not only a mark: a
  * rename alone does not make the next fdatasync or msync of the file commit the journal, a change of size does, so
  * that data which an application has synced never lies under a name that a power cut takes back. (Seen
  * on Linux 6.18, ext4: jbd2 commits after the first fdatasync, 0 of 20 without it and 20 of 20 with it.)

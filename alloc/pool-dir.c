@@ -12,6 +12,7 @@
 
 #include "alloc/boot-id.h"
 #include "alloc/cleanup.h"
+#include "alloc/live-table.h"
 #include "alloc/segment-name.h"
 
 #define STATE_NAME    "state"
@@ -177,6 +178,14 @@ static bool is_wanted(Stock *stock, const SegmentNameParts *parts)
 	return false;
 }
 
+/* Taken, and not sealed: recovery could not do it this time. */
+static bool is_live(const Stock *stock, const char *name)
+{
+	struct stat attr;
+
+	return fstatat(stock->dir->segments_fd, name, &attr, AT_SYMLINK_NOFOLLOW) == 0 && attr.st_nlink > 1;
+}
+
 static void judge_segment(Stock *stock, const char *name)
 {
 	SegmentNameParts parts;
@@ -186,6 +195,8 @@ static void judge_segment(Stock *stock, const char *name)
 		remove_leftover(stock->dir, name, "half-made");
 		break;
 	case SEGMENT_NAME_READY:
+		if (parts.kind == SEGMENT_KIND_APPEND && is_live(stock, name))
+			break;
 		if (!stock->trusted)
 			remove_leftover(stock->dir, name, "the last daemon did not stop cleanly before a reboot");
 		else if (!is_wanted(stock, &parts))
@@ -201,11 +212,14 @@ static void judge_segment(Stock *stock, const char *name)
 
 static void judge_own_file(Stock *stock, const char *name)
 {
-	static const char *const own[] = { LOCK_NAME, STATE_NAME, STATE_NAME ".new", SEGMENTS_NAME };
+	static const char *const own[] = { LOCK_NAME, STATE_NAME, STATE_NAME ".new", SEGMENTS_NAME,
+					   LIVE_TABLE_NAME, LIVE_TABLE_NAME ".new" };
 
 	for (size_t i = 0; i < G_N_ELEMENTS(own); i++)
 		if (strcmp(own[i], name) == 0)
 			return;
+	if (g_str_has_prefix(name, LIVE_TABLE_DAMAGED_PREFIX))
+		return;
 	report_foreign(stock->dir, "", name);
 }
 

@@ -4,6 +4,7 @@
  *
  *	lock	held by the one daemon that serves the source; its pid
  *	state	`boot ID` and `running` or `clean`: what a ready segment found at start is worth
+ *	live	what is known of taken, unsealed segments (alloc/live-table.h)
  *	pool/	the segments (alloc/segment-name.h)
  *
  * A ready segment found at start is trusted if the kernel that wrote it still runs (then the page cache

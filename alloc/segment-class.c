@@ -20,6 +20,7 @@
 
 #define DEFAULT_AHEAD	    2
 #define DEFAULT_TIMEOUT_MS  5000
+#define DEFAULT_LINGER_MS   10000
 #define DEFAULT_FOLIO_BYTES (64 * 1024)
 
 /* How many bytes of a wrong value an error repeats. */
@@ -29,6 +30,7 @@
 
 static const char *const KIND_NAMES[_SEGMENT_KIND_MAX] = {
 	[SEGMENT_KIND_MAPPED] = "mapped",
+	[SEGMENT_KIND_APPEND] = "append",
 	[SEGMENT_KIND_STREAM] = "stream",
 };
 
@@ -57,6 +59,7 @@ SegmentClass *segment_class_new(const char *name)
 		.ahead = DEFAULT_AHEAD,
 		.timeout_ms = DEFAULT_TIMEOUT_MS,
 		.folio_bytes = DEFAULT_FOLIO_BYTES,
+		.linger_ms = DEFAULT_LINGER_MS,
 	};
 	return class;
 }
@@ -156,7 +159,7 @@ static char *set_ahead(SegmentClass *class, const char *value)
 	return parse_number(value, 0, AHEAD_MAX, &class->ahead);
 }
 
-static char *set_timeout(SegmentClass *class, const char *value)
+static char *parse_time(const char *value, unsigned min_ms, unsigned *ret_ms)
 {
 	size_t length = strspn(value, "0123456789");
 	g_autofree char *digits = g_strndup(value, length);
@@ -170,11 +173,21 @@ static char *set_timeout(SegmentClass *class, const char *value)
 		factor_ms = 1000;
 	else
 		return g_strdup("not a time");
-	wrong = parse_number(digits, 1, TIMEOUT_MAX_MS / factor_ms, &number);
+	wrong = parse_number(digits, min_ms, TIMEOUT_MAX_MS / factor_ms, &number);
 	if (wrong)
 		return wrong;
-	class->timeout_ms = number * factor_ms;
+	*ret_ms = number * factor_ms;
 	return NULL;
+}
+
+static char *set_timeout(SegmentClass *class, const char *value)
+{
+	return parse_time(value, 1, &class->timeout_ms);
+}
+
+static char *set_linger(SegmentClass *class, const char *value)
+{
+	return parse_time(value, 0, &class->linger_ms);
 }
 
 static char *set_on_timeout(SegmentClass *class, const char *value)
@@ -196,11 +209,12 @@ typedef struct ClassOption {
 static const ClassOption OPTIONS[] = {
 	{ "match", set_match, MATCH_ALLOWED },
 	{ "size", set_size, SIZE_ALLOWED },
-	{ "kind", set_kind, "mapped or stream" },
+	{ "kind", set_kind, "mapped, append or stream" },
 	{ "ahead", set_ahead, "a number of segments from 0 to 64" },
 	{ "timeout", set_timeout, "milliseconds, or a number with ms or s, from 1ms to 3600s" },
 	{ "on_timeout", set_on_timeout, "cold or fail" },
 	{ "folio", set_folio, "a power of two from 4K to 2M" },
+	{ "linger", set_linger, "milliseconds, or a number with ms or s, from 0 to 3600s" },
 	{ "quota", set_quota, SIZE_ALLOWED },
 };
 

@@ -18,11 +18,19 @@
 typedef enum SegmentKind {
 	/* Born with its full size, every block zero-written, page cache warm. */
 	SEGMENT_KIND_MAPPED,
+	/* Born empty, over as many zero-written blocks and warm pages as a `mapped` one has. */
+	SEGMENT_KIND_APPEND,
 	/* Born empty, with blocks reserved beyond the end of the file. */
 	SEGMENT_KIND_STREAM,
 	_SEGMENT_KIND_MAX,
 	_SEGMENT_KIND_INVALID = -1,
 } SegmentKind;
+
+/* Whether a ready segment of the kind has its full size: blocks written, pages warm. */
+static inline bool segment_kind_is_full(SegmentKind kind)
+{
+	return kind == SEGMENT_KIND_MAPPED || kind == SEGMENT_KIND_APPEND;
+}
 
 /* NULL if `kind` is none of the above. */
 const char *segment_kind_to_string(SegmentKind kind);
@@ -34,7 +42,7 @@ typedef struct SegmentClass {
 	/* Tried against the path below the mount point, without a leading slash. */
 	Glob *match;
 	SegmentKind kind;
-	/* Bytes; the size of a `mapped` segment, the reservation of a `stream` one. */
+	/* Bytes; the size of a `mapped` segment, the capacity of an `append` one, the reservation of a `stream` one. */
 	uint64_t size_bytes;
 	/* Ready segments wanted. 0: every create waits for a segment of its own. Default 2. */
 	unsigned ahead;
@@ -44,6 +52,8 @@ typedef struct SegmentClass {
 	bool fail_on_timeout;
 	/* Bytes of one warming write: they decide the size of the cached folios. Default 64K. */
 	size_t folio_bytes;
+	/* How long an `append` segment that nobody has open stays live, milliseconds. Default 10 s. */
+	unsigned linger_ms;
 	/* Bound on the bytes of ready segments of this class. 0 (default): none. */
 	uint64_t quota_bytes;
 } SegmentClass;
@@ -56,7 +66,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(SegmentClass, segment_class_free)
 /* Whether segment_class_set knows `key`. */
 bool segment_class_has_key(const char *key);
 /*
- * Sets one option from text (match, size, kind, ahead, timeout, on_timeout, folio, quota). The
+ * Sets one option from text (match, size, kind, ahead, timeout, on_timeout, folio,
+ * linger, quota). The
  * error (G_OPTION_ERROR) is one line that names key, value and what is allowed, and, for an unknown
  * key, the key that was probably meant. On failure the class is as it was.
  */

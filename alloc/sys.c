@@ -30,6 +30,13 @@ static int kernel_renameat2(const Sys *sys, int old_dir_fd, const char *old_name
 	return NEGATIVE_ERRNO(renameat2(old_dir_fd, old_name, new_dir_fd, new_name, flags));
 }
 
+static int kernel_linkat(const Sys *sys, int old_dir_fd, const char *old_name, int new_dir_fd,
+			 const char *new_name)
+{
+	(void)sys;
+	return NEGATIVE_ERRNO(linkat(old_dir_fd, old_name, new_dir_fd, new_name, 0));
+}
+
 static int kernel_fallocate(const Sys *sys, int fd, int mode, off_t offset, off_t length)
 {
 	(void)sys;
@@ -62,6 +69,12 @@ static int kernel_fsync(const Sys *sys, int fd)
 {
 	(void)sys;
 	return NEGATIVE_ERRNO(fsync(fd));
+}
+
+static int kernel_fdatasync(const Sys *sys, int fd)
+{
+	(void)sys;
+	return NEGATIVE_ERRNO(fdatasync(fd));
 }
 
 static int kernel_sync_file_range(const Sys *sys, int fd, off_t offset, off_t length, unsigned flags)
@@ -133,11 +146,13 @@ const Sys sys_kernel = {
 	.openat = kernel_openat,
 	.unlinkat = kernel_unlinkat,
 	.renameat2 = kernel_renameat2,
+	.linkat = kernel_linkat,
 	.fallocate = kernel_fallocate,
 	.ftruncate = kernel_ftruncate,
 	.pread = kernel_pread,
 	.pwrite = kernel_pwrite,
 	.fsync = kernel_fsync,
+	.fdatasync = kernel_fdatasync,
 	.sync_file_range = kernel_sync_file_range,
 	.fstat = kernel_fstat,
 	.fstatvfs = kernel_fstatvfs,

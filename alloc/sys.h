@@ -17,11 +17,13 @@ struct Sys {
 	int (*unlinkat)(const Sys *sys, int dir_fd, const char *name, int flags);
 	int (*renameat2)(const Sys *sys, int old_dir_fd, const char *old_name, int new_dir_fd,
 			 const char *new_name, unsigned flags);
+	int (*linkat)(const Sys *sys, int old_dir_fd, const char *old_name, int new_dir_fd, const char *new_name);
 	int (*fallocate)(const Sys *sys, int fd, int mode, off_t offset, off_t length);
 	int (*ftruncate)(const Sys *sys, int fd, off_t length);
 	ssize_t (*pread)(const Sys *sys, int fd, void *data, size_t length, off_t offset);
 	ssize_t (*pwrite)(const Sys *sys, int fd, const void *data, size_t length, off_t offset);
 	int (*fsync)(const Sys *sys, int fd);
+	int (*fdatasync)(const Sys *sys, int fd);
 	int (*sync_file_range)(const Sys *sys, int fd, off_t offset, off_t length, unsigned flags);
 	int (*fstat)(const Sys *sys, int fd, struct stat *ret_attr);
 	int (*fstatvfs)(const Sys *sys, int fd, struct statvfs *ret_attr);

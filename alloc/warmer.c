@@ -109,6 +109,7 @@ int warmer_fill(const Sys *sys, int fd, const SegmentClass *class, const atomic_
 
 	switch (class->kind) {
 	case SEGMENT_KIND_MAPPED:
+	case SEGMENT_KIND_APPEND:
 		r = fill_mapped(sys, fd, class, cancel);
 		break;
 	case SEGMENT_KIND_STREAM:

@@ -56,17 +56,22 @@ static void end_io(Fs *fs, Inode *inode)
 	inode->backing_id = 0;
 }
 
-static void join_io(Fs *fs, Inode *inode, int fd, struct fuse_file_info *fi)
+/* A live segment's reads and writes come to us, who know its length; its mappings go to the file. */
+static void join_io(Fs *fs, Inode *inode, FileHandle *handle, struct fuse_file_info *fi)
 {
+	int fd = handle->fd;
+
 	MUTEX_SCOPE(&inode->lock);
 	if (inode->n_io_handles++ == 0)
 		begin_io(fs, inode, fd);
-	if (inode->io == INODE_IO_PASSTHROUGH)
+	if (inode->io == INODE_IO_PASSTHROUGH) {
 		fi->backing_id = inode->backing_id;
-	else
+		fi->direct_io = handle->direct = handle->live;
+	} else {
 		/* Our buffers are not aligned as O_DIRECT wants them; and the kernel tells the offset of every
 		 * write, also of those from a mapping, which O_APPEND would send to the end. */
 		fcntl(fd, F_SETFL, fi->flags & O_NOATIME);
+	}
 }
 
 int file_handle_open(fuse_req_t req, Inode *inode, int fd, struct fuse_file_info *fi)
@@ -83,9 +88,11 @@ int file_handle_open(fuse_req_t req, Inode *inode, int fd, struct fuse_file_info
 	fi->fh = index;
 	fi->noflush = 1;
 	inode_table_hold(&fs->inodes, inode);
+	if (fs->live)
+		handle->live = live_set_open(fs->live, inode->dev, inode->ino);
 	if (may_write(fi->flags))
 		atomic_fetch_add(&inode->n_writers, 1);
-	join_io(fs, inode, fd, fi);
+	join_io(fs, inode, handle, fi);
 	return 0;
 }
 
@@ -101,6 +108,8 @@ void file_handle_close(fuse_req_t req, Inode *inode, const struct fuse_file_info
 	if (may_write(handle->flags))
 		atomic_fetch_sub(&inode->n_writers, 1);
 	close(handle->fd);
+	if (handle->live)
+		live_set_close(fs->live, handle->live);
 	slot_table_free(&fs->files, fi->fh);
 	inode_table_release(&fs->inodes, inode);
 }

@@ -13,6 +13,10 @@ typedef struct FileHandle {
 	int fd;
 	/* As the application opened it. */
 	int flags;
+	/* If the file is a live segment: reads and writes go there. Held. */
+	LiveSegment *live;
+	/* The kernel keeps no pages of it, but for those that it needs to answer sendfile and splice. */
+	bool direct;
 } FileHandle;
 
 typedef struct DirHandle {

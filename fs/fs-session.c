@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "alloc/cleanup.h"
+#include "alloc/recovery.h"
 #include "fs/daemonize.h"
 #include "fs/fs-log.h"
 #include "fs/mount-point.h"
@@ -33,6 +34,8 @@ typedef struct FsSession {
 	char *mount_point;
 	int source_fd;
 	PoolDir *pool_dir;
+	LiveTable *live_table;
+	LiveSet *live;
 	FileProvider *provider;
 	AllocateService *service;
 	Fs fs;
@@ -141,6 +144,41 @@ static bool set_up_fs(FsSession *session, GError **error)
 	return true;
 }
 
+static bool has_append_class(const ClassRules *rules)
+{
+	for (size_t i = 0; i < class_rules_count(rules); i++)
+		if (class_rules_nth(rules, i)->kind == SEGMENT_KIND_APPEND)
+			return true;
+	return false;
+}
+
+/* What the last daemon left live is sealed before anything else is done with the pool. */
+static bool recover(FsSession *session, GError **error)
+{
+	int dir_fd = session->pool_dir->fd;
+	RecoveryResult result;
+	int r;
+
+	if (has_append_class(session->options->rules) || live_table_exists(dir_fd)) {
+		session->live_table = live_table_open(dir_fd, &session->log, error);
+		if (!session->live_table)
+			return false;
+	}
+	r = recovery_run(&sys_kernel, session->pool_dir, session->live_table, &session->log, false, &result);
+	return r == 0 || fail(error, "recovery", -r);
+}
+
+static void set_up_live(FsSession *session)
+{
+	LivePlace place = { .sys = &sys_kernel, .table = session->live_table,
+			    .pool_fd = session->pool_dir->segments_fd, .log = &session->log };
+
+	if (!has_append_class(session->options->rules))
+		return;
+	session->live = live_set_new(&place);
+	session->fs.live = session->live;
+}
+
 static bool set_up_pool(FsSession *session, GError **error)
 {
 	const FsOptions *options = session->options;
@@ -150,7 +188,8 @@ static bool set_up_pool(FsSession *session, GError **error)
 		return true;
 	}
 	session->pool_dir = pool_dir_open(session->fs.root_fd, options->source, &session->log, error);
-	if (!session->pool_dir || !pool_dir_take_stock(session->pool_dir, options->rules, error))
+	if (!session->pool_dir || !recover(session, error) ||
+	    !pool_dir_take_stock(session->pool_dir, options->rules, error))
 		return false;
 	session->provider = file_provider_new(session->pool_dir, &sys_kernel, &options->provider,
 					      &session->log);
@@ -158,6 +197,7 @@ static bool set_up_pool(FsSession *session, GError **error)
 						&session->log);
 	session->fs.service = session->service;
 	session->fs.provider = session->provider;
+	set_up_live(session);
 	return true;
 }
 
@@ -226,6 +266,8 @@ static bool start_threads(FsSession *session, GError **error)
 
 	if (session->service)
 		r = allocate_service_start(session->service, session->options->n_threads);
+	if (r == 0 && session->live)
+		r = live_set_start(session->live);
 	if (r == 0)
 		r = thread_start(&session->signal_thread, "warmfs-signal", signal_thread_run, session);
 	session->signal_thread_runs = r == 0;
@@ -254,9 +296,11 @@ static void tear_down(FsSession *session)
 	}
 	g_clear_pointer(&session->fuse, fuse_session_destroy);
 	session->service = allocate_service_free(session->service);
+	session->live = live_set_free(session->live);
 	session->provider = file_provider_free(session->provider);
 	if (session->pool_dir)
 		pool_dir_mark_clean(session->pool_dir);
+	session->live_table = live_table_close(session->live_table);
 	session->pool_dir = pool_dir_close(session->pool_dir);
 	if (session->fs_ready)
 		fs_deinit(&session->fs);

@@ -81,6 +81,17 @@ bool fs_is_hidden(fuse_ino_t parent, const char *name)
 	return parent == INODE_ROOT_INDEX && strcmp(name, POOL_DIR_NAME) == 0;
 }
 
+void fs_patch_attr(const Fs *fs, int dir_fd, const char *name, struct stat *attr)
+{
+	struct stat again;
+
+	if (!fs->live || !S_ISREG(attr->st_mode) || live_set_patch(fs->live, attr) || attr->st_nlink < 2)
+		return;
+	/* It may have been sealed since: then what was said is not true any more. */
+	if (fstatat(dir_fd, name, &again, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) == 0)
+		*attr = again;
+}
+
 /* The directory's path below the root, "" for the root, or NULL if it is not there (any more). */
 static char *path_below_root(const Fs *fs, const Inode *directory)
 {

@@ -16,6 +16,7 @@
 
 #include "alloc/allocate-service.h"
 #include "alloc/file-provider.h"
+#include "alloc/live-set.h"
 #include "fs/inode.h"
 #include "fs/slot-table.h"
 
@@ -35,6 +36,8 @@ typedef struct Fs {
 	/* NULL without classes. */
 	AllocateService *service;
 	FileProvider *provider;
+	/* NULL without a class of kind `append`. */
+	LiveSet *live;
 	/* The source. The root inode's, who closes it. */
 	int root_fd;
 	/* /proc/self/fd: the way from an O_PATH descriptor to one that can do more. */
@@ -78,6 +81,9 @@ ProcName fs_proc_name(int fd);
 
 /* A descriptor of what `fd` (O_PATH will do) refers to. -errno on failure. */
 int fs_reopen(const Fs *fs, int fd, int flags);
+
+/* Makes of what stat has said of a file in the source (as of fstatat) what it is in the mount. */
+void fs_patch_attr(const Fs *fs, int dir_fd, const char *name, struct stat *attr);
 
 /* Whether the name is the pool's directory, which does not exist in the mount. */
 bool fs_is_hidden(fuse_ino_t parent, const char *name);

@@ -17,6 +17,7 @@ static void reply_current_attr(fuse_req_t req, Inode *inode)
 		reply_status(req, -errno);
 		return;
 	}
+	fs_patch_attr(fs_of(req), inode->fd, "", &attr);
 	/* A directory that cannot be seen is not counted among the links of its parent either (which
 	 * not every filesystem counts: then there is 1). */
 	if (inode->index == INODE_ROOT_INDEX && fs_of(req)->service && attr.st_nlink > 2)
@@ -55,11 +56,18 @@ static int drop_set_ids(const Fs *fs, const Inode *inode)
 /* As the application did, by its handle or by name: that decides whether the times move when the size does not. */
 static int set_size(Fs *fs, const Inode *inode, off_t size, bool kill_set_ids, const struct fuse_file_info *fi)
 {
+	LiveSegment *live = fs->live ? live_set_open(fs->live, inode->dev, inode->ino) : NULL;
 	g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", inode->fd);
-	int r = fi ? ftruncate(file_handle(fs, fi)->fd, size) : truncate(path, size);
+	int r;
 
+	if (live) {
+		r = live_segment_truncate(live, size);
+		live_set_close(fs->live, live);
+	} else {
+		r = (fi ? ftruncate(file_handle(fs, fi)->fd, size) : truncate(path, size)) < 0 ? -errno : 0;
+	}
 	if (r < 0)
-		return -errno;
+		return r;
 	return kill_set_ids ? drop_set_ids(fs, inode) : 0;
 }
 

@@ -117,13 +117,23 @@ static int publish(Fs *fs, const PendingCreate *create, Segment *segment)
 static void create_from_segment(PendingCreate *create, Segment *segment)
 {
 	Fs *fs = fs_of(create->req);
-	int r = publish(fs, create, segment);
+	LiveSegment *live = NULL;
+	int r = 0;
 
+	/* Before anybody can see the file, which is longer than it will seem. */
+	if (segment->class->kind == SEGMENT_KIND_APPEND)
+		r = live_set_add(fs->live, segment, &live);
+	if (r == 0)
+		r = publish(fs, create, segment);
 	if (r == 0) {
 		reply_created(create, steal_fd(&segment->fd));
 		allocate_service_retire(fs->service, segment);
+		if (live)
+			live_set_published(fs->live, live);
 		return;
 	}
+	if (live)
+		live_set_drop(fs->live, live);
 	allocate_service_give_back(fs->service, segment);
 	/* Below the source, but on another filesystem: the class cannot serve it. */
 	if (r == -EXDEV)

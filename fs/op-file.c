@@ -16,7 +16,8 @@ void op_open(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 {
 	Fs *fs = fs_of(req);
 	Inode *inode = fs_inode(fs, nodeid);
-	int fd = fs_reopen(fs, inode->fd, fi->flags);
+	LiveSegment *live = fs->live ? live_set_open(fs->live, inode->dev, inode->ino) : NULL;
+	int fd = fs_reopen(fs, inode->fd, live ? fi->flags & ~O_TRUNC : fi->flags);
 	int r;
 
 	/* Removed since the kernel looked: it looks again, and finds that out. */
@@ -26,7 +27,16 @@ void op_open(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 	}
 	if (fd >= 0 && (fi->flags & O_TRUNC) && fi->kill_suidgid)
 		ownership_drop_set_ids(fd);
+	if (fd >= 0 && live && (fi->flags & O_TRUNC)) {
+		r = live_segment_truncate(live, 0);
+		if (r < 0) {
+			close(fd);
+			fd = r;
+		}
+	}
 	r = fd < 0 ? fd : file_handle_open(req, inode, fd, fi);
+	if (live)
+		live_set_close(fs->live, live);
 	if (r < 0)
 		reply_status(req, r);
 	else if (fuse_reply_open(req, fi) < 0)
@@ -42,12 +52,48 @@ void op_release(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 void op_read(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t offset, struct fuse_file_info *fi)
 {
 	struct fuse_bufvec data = FUSE_BUFVEC_INIT(size);
+	Fs *fs = fs_of(req);
+	FileHandle *handle = file_handle(fs, fi);
+	/* Only a read into the page cache (for sendfile, splice) has no owner. Nobody would tell those pages of writes. */
+	bool fills_cache = handle->direct && fi->lock_owner == 0;
 
-	(void)nodeid;
+	if (handle->live)
+		data.buf[0].size = live_segment_readable(handle->live, offset, size);
 	data.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;
-	data.buf[0].fd = file_handle(fs_of(req), fi)->fd;
+	data.buf[0].fd = handle->live ? handle->live->fd : handle->fd;
 	data.buf[0].pos = offset;
 	fuse_reply_data(req, &data, 0);
+	if (fills_cache)
+		fuse_lowlevel_notify_inval_inode(fs->session, nodeid, offset, size);
+}
+
+/* In one piece: its last byte matters. */
+static ssize_t write_live(Fs *fs, LiveSegment *live, struct fuse_bufvec *data, off_t offset, bool append)
+{
+	size_t size = fuse_buf_size(data);
+	struct fuse_bufvec copy = FUSE_BUFVEC_INIT(size);
+	bool in_memory = data->count == 1 && !(data->buf[0].flags & FUSE_BUF_IS_FD);
+	g_autofree char *allocated = in_memory ? NULL : g_malloc(size);
+	ssize_t n = size;
+
+	if (!in_memory) {
+		copy.buf[0].mem = allocated;
+		n = fuse_buf_copy(&copy, data, 0);
+		if (n < 0)
+			return n;
+	}
+	size = n;
+	do
+		n = live_segment_write(live, in_memory ? data->buf[0].mem : allocated, size, offset, append);
+	while (n == -ENOSPC && fs->service && allocate_service_give_way(fs->service));
+	return n;
+}
+
+static int sync_handle(const FileHandle *handle, bool data_only)
+{
+	if (handle->live)
+		return live_segment_sync(handle->live, data_only);
+	return (data_only ? fdatasync(handle->fd) : fsync(handle->fd)) < 0 ? -errno : 0;
 }
 
 /* Writing again after the pool has made room; nothing of it was written before. */
@@ -77,10 +123,17 @@ void op_write_buf(fuse_req_t req, fuse_ino_t nodeid, struct fuse_bufvec *data, o
 	(void)nodeid;
 	if (fi->kill_suidgid)
 		ownership_drop_set_ids(handle->fd);
-	n = write_all(fs, handle->fd, data, offset);
+	/* Pages that come from a mapping have their place, whatever the handle's flags say. */
+	if (handle->live)
+		n = write_live(fs, handle->live, data, offset, (fi->flags & O_APPEND) && !fi->writepage);
+	else
+		n = write_all(fs, handle->fd, data, offset);
 	/* The descriptor has the flags it was opened with; a single write may ask for more (RWF_DSYNC). */
-	if (n > 0 && (fi->flags & O_SYNC & ~handle->flags) && fdatasync(handle->fd) < 0)
-		n = -errno;
+	if (n > 0 && (fi->flags & O_SYNC & (handle->live ? -1 : ~handle->flags))) {
+		int r = sync_handle(handle, true);
+
+		n = r < 0 ? r : n;
+	}
 	if (n < 0)
 		reply_status(req, n);
 	else
@@ -90,10 +143,9 @@ void op_write_buf(fuse_req_t req, fuse_ino_t nodeid, struct fuse_bufvec *data, o
 void op_fsync(fuse_req_t req, fuse_ino_t nodeid, int datasync, struct fuse_file_info *fi)
 {
 	FileHandle *handle = file_handle(fs_of(req), fi);
-	int r = datasync ? fdatasync(handle->fd) : fsync(handle->fd);
 
 	(void)nodeid;
-	reply_status(req, r < 0 ? -errno : 0);
+	reply_status(req, sync_handle(handle, datasync));
 }
 
 void op_fallocate(fuse_req_t req, fuse_ino_t nodeid, int mode, off_t offset, off_t length,
@@ -105,7 +157,8 @@ void op_fallocate(fuse_req_t req, fuse_ino_t nodeid, int mode, off_t offset, off
 
 	(void)nodeid;
 	do
-		r = fallocate(handle->fd, mode, offset, length) < 0 ? -errno : 0;
+		r = handle->live ? live_segment_fallocate(handle->live, mode, offset, length) :
+		    fallocate(handle->fd, mode, offset, length) < 0 ? -errno : 0;
 	while (r == -ENOSPC && fs->service && allocate_service_give_way(fs->service));
 	/* As the source would, had the application asked it. */
 	if (r == 0 && fuse_req_ctx(req)->uid != 0)
@@ -115,11 +168,13 @@ void op_fallocate(fuse_req_t req, fuse_ino_t nodeid, int mode, off_t offset, off
 
 void op_lseek(fuse_req_t req, fuse_ino_t nodeid, off_t offset, int whence, struct fuse_file_info *fi)
 {
-	off_t found = lseek(file_handle(fs_of(req), fi)->fd, offset, whence);
+	FileHandle *handle = file_handle(fs_of(req), fi);
+	off_t found = handle->live ? live_segment_seek(handle->live, offset, whence) :
+				     lseek(handle->fd, offset, whence);
 
 	(void)nodeid;
 	if (found < 0)
-		reply_status(req, -errno);
+		reply_status(req, handle->live ? found : -errno);
 	else
 		fuse_reply_lseek(req, found);
 }
@@ -129,11 +184,17 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t from_nodeid, off_t from_offse
 			struct fuse_file_info *to, size_t length, int flags)
 {
 	Fs *fs = fs_of(req);
-	ssize_t n = copy_file_range(file_handle(fs, from)->fd, &from_offset, file_handle(fs, to)->fd,
-				    &to_offset, length, flags);
+	ssize_t n;
 
 	(void)from_nodeid;
 	(void)to_nodeid;
+	/* The kernel then copies by reading and writing, which knows the lengths. */
+	if (file_handle(fs, from)->live || file_handle(fs, to)->live) {
+		reply_status(req, -EXDEV);
+		return;
+	}
+	n = copy_file_range(file_handle(fs, from)->fd, &from_offset, file_handle(fs, to)->fd, &to_offset, length,
+			    flags);
 	if (n > 0 && fuse_req_ctx(req)->uid != 0)
 		ownership_drop_set_ids(file_handle(fs, to)->fd);
 	if (n < 0)

@@ -151,20 +151,25 @@ void op_link(fuse_req_t req, fuse_ino_t nodeid, fuse_ino_t new_parent, const cha
 }
 
 /* The file whose last name this is; st_nlink is 0 if there is none such. */
-static struct stat last_name_of(int parent_fd, const char *name)
+static struct stat last_name_of(const Fs *fs, int parent_fd, const char *name)
 {
 	struct stat attr;
 
-	if (fstatat(parent_fd, name, &attr, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(attr.st_mode) ||
-	    attr.st_nlink != 1)
+	if (fstatat(parent_fd, name, &attr, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(attr.st_mode))
+		return (struct stat){ .st_nlink = 0 };
+	fs_patch_attr(fs, parent_fd, name, &attr);
+	if (attr.st_nlink != 1)
 		attr.st_nlink = 0;
 	return attr;
 }
 
 static void bury(Fs *fs, const struct stat *attr)
 {
-	if (attr->st_nlink > 0)
-		inode_table_bury(&fs->inodes, attr->st_dev, attr->st_ino);
+	if (attr->st_nlink == 0)
+		return;
+	if (fs->live)
+		live_set_unlinked(fs->live, attr->st_dev, attr->st_ino);
+	inode_table_bury(&fs->inodes, attr->st_dev, attr->st_ino);
 }
 
 static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name, int flags)
@@ -177,7 +182,7 @@ static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name, int
 		reply_status(req, -ENOENT);
 		return;
 	}
-	gone = last_name_of(parent_fd, name);
+	gone = last_name_of(fs, parent_fd, name);
 	if (unlinkat(parent_fd, name, flags) < 0) {
 		reply_status(req, -errno);
 		return;
@@ -209,13 +214,13 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t n
 	}
 	/* With flags nothing is replaced. */
 	if (flags == 0)
-		gone = last_name_of(new_fd, new_name);
+		gone = last_name_of(fs, new_fd, new_name);
 	if (renameat2(old_fd, name, new_fd, new_name, flags) < 0) {
 		reply_status(req, -errno);
 		return;
 	}
 	/* Not if it was renamed to itself. */
-	if (gone.st_nlink > 0 && last_name_of(new_fd, new_name).st_ino != gone.st_ino)
+	if (gone.st_nlink > 0 && last_name_of(fs, new_fd, new_name).st_ino != gone.st_ino)
 		bury(fs, &gone);
 	reply_status(req, 0);
 }

@@ -15,13 +15,16 @@ static double attr_timeout(const Fs *fs, Inode *inode)
 
 struct fuse_entry_param reply_entry_param(const Fs *fs, Inode *inode, const struct stat *attr)
 {
-	return (struct fuse_entry_param){
+	struct fuse_entry_param entry = {
 		.ino = inode->index,
 		.generation = inode->generation,
 		.attr = *attr,
 		.attr_timeout = attr_timeout(fs, inode),
 		.entry_timeout = fs->config.attr_timeout,
 	};
+
+	fs_patch_attr(fs, inode->fd, "", &entry.attr);
+	return entry;
 }
 
 void reply_entry(fuse_req_t req, int r, Inode *inode, const struct stat *attr)

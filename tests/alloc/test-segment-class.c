@@ -178,9 +178,9 @@ static void test_refuses_values(void)
 		{ "quota", "0", "too small", SIZE_ALLOWED },
 		{ "quota", "all", "not a size", SIZE_ALLOWED },
 		{ "quota", "8388608T", "too large", SIZE_ALLOWED },
-		{ "kind", "", "not a kind", "mapped or stream" },
-		{ "kind", "append2", "not a kind", "mapped or stream" },
-		{ "kind", "MAPPED", "not a kind", "mapped or stream" },
+		{ "kind", "", "not a kind", "mapped, append or stream" },
+		{ "kind", "append2", "not a kind", "mapped, append or stream" },
+		{ "kind", "MAPPED", "not a kind", "mapped, append or stream" },
 		{ "ahead", "", "not a whole number", AHEAD_ALLOWED },
 		{ "ahead", "-1", "not a whole number", AHEAD_ALLOWED },
 		{ "ahead", "+1", "not a whole number", AHEAD_ALLOWED },
@@ -243,7 +243,7 @@ static void test_refuses_keys(void)
 			meant ? g_strdup_printf(", did you mean %s?", meant) : g_strdup("");
 		g_autofree char *text = g_strdup_printf(
 			"%s=1: unknown key%s; allowed: match, size, kind, ahead, timeout, "
-			"on_timeout, folio, quota",
+			"on_timeout, folio, linger, quota",
 			CASES[i].key, guess);
 
 		assert_refused(CASES[i].key, "1", text);

@@ -166,7 +166,7 @@ static void test_bad_options(void)
 		{ "size=12Q", "size=12Q", "K, M, G or T" },
 		{ "size=0", "size=0", "K, M, G or T" },
 		{ "size", "size", "K, M, G or T" },
-		{ "kind=append", "kind=append", "mapped" },
+		{ "kind=appended", "kind=appended", "mapped" },
 		{ "match=", "match=", "" },
 		{ "match=/abs", "match=/abs", "" },
 		{ "ahead=x", "ahead=x", "" },

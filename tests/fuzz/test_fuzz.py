@@ -31,10 +31,13 @@ VARIANTS = {
     'plain': ('plain', [], []),
     'mapped': ('mapped', [], []),
     'stream': ('stream', [], []),
+    'append': ('append', [], []),
     'mapped-daemon': ('mapped', ['passthrough=off'], ['--through-daemon']),
     'stream-daemon': ('stream', ['passthrough=off'], ['--through-daemon']),
+    'append-daemon': ('append', ['passthrough=off'], ['--through-daemon']),
     'mapped-cached-attributes': ('mapped', ['attr_timeout=1'], ['--no-times']),
     'stream-cached-attributes': ('stream', ['attr_timeout=1'], ['--no-times']),
+    'append-cached-attributes': ('append', ['attr_timeout=1'], ['--no-times']),
 }
 
 

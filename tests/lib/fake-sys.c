@@ -16,6 +16,7 @@ static const char *const NAMES[_FAKE_SYS_CALL_MAX] = {
 	[FAKE_SYS_FCHOWN] = "fchown",	    [FAKE_SYS_FCHMOD] = "fchmod",
 	[FAKE_SYS_FUTIMENS] = "futimens",   [FAKE_SYS_MMAP] = "mmap",
 	[FAKE_SYS_MUNMAP] = "munmap",	    [FAKE_SYS_MADVISE] = "madvise",
+	[FAKE_SYS_LINKAT] = "linkat",	    [FAKE_SYS_FDATASYNC] = "fdatasync",
 	[FAKE_SYS_PREAD] = "pread",	    [FAKE_SYS_MSYNC] = "msync",
 };
 
@@ -72,6 +73,14 @@ static int fake_renameat2(const Sys *base, int old_dir_fd, const char *old_name,
 	return CONCLUDE(r, renameat2(base, old_dir_fd, old_name, new_dir_fd, new_name, flags), 0);
 }
 
+static int fake_linkat(const Sys *base, int old_dir_fd, const char *old_name, int new_dir_fd,
+		       const char *new_name)
+{
+	int r = NOTE(.call = FAKE_SYS_LINKAT);
+
+	return CONCLUDE(r, linkat(base, old_dir_fd, old_name, new_dir_fd, new_name), 0);
+}
+
 static int fake_fallocate(const Sys *base, int fd, int mode, off_t offset, off_t length)
 {
 	int r = NOTE(.call = FAKE_SYS_FALLOCATE, .flags = mode, .offset = offset, .length = length);
@@ -110,6 +119,13 @@ static int fake_fsync(const Sys *base, int fd)
 	int r = NOTE(.call = FAKE_SYS_FSYNC);
 
 	return CONCLUDE(r, fsync(base, fd), 0);
+}
+
+static int fake_fdatasync(const Sys *base, int fd)
+{
+	int r = NOTE(.call = FAKE_SYS_FDATASYNC);
+
+	return CONCLUDE(r, fdatasync(base, fd), 0);
 }
 
 static int fake_sync_file_range(const Sys *base, int fd, off_t offset, off_t length, unsigned flags)
@@ -196,11 +212,13 @@ void fake_sys_init(FakeSys *sys, bool with_kernel)
 			.openat = fake_openat,
 			.unlinkat = fake_unlinkat,
 			.renameat2 = fake_renameat2,
+			.linkat = fake_linkat,
 			.fallocate = fake_fallocate,
 			.ftruncate = fake_ftruncate,
 			.pread = fake_pread,
 			.pwrite = fake_pwrite,
 			.fsync = fake_fsync,
+			.fdatasync = fake_fdatasync,
 			.sync_file_range = fake_sync_file_range,
 			.fstat = fake_fstat,
 			.fstatvfs = fake_fstatvfs,

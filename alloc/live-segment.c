@@ -1,0 +1,391 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "alloc/live-segment.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "alloc/cleanup.h"
+
+int live_segment_new(const LivePlace *place, const Segment *segment, LiveSegment **ret_live)
+{
+	auto_fd fd = fcntl(segment->fd, F_DUPFD_CLOEXEC, 3);
+	struct stat attr;
+	LiveSegment *live;
+	int r;
+
+	if (fd < 0)
+		return -errno;
+	r = place->sys->fstat(place->sys, fd, &attr);
+	if (r < 0)
+		return r;
+	live = g_new0(LiveSegment, 1);
+	live->place = place;
+	live->class = segment->class;
+	live->dev = attr.st_dev;
+	live->ino = attr.st_ino;
+	live->fd = steal_fd(&fd);
+	live->capacity_bytes = segment->class->size_bytes;
+	g_strlcpy(live->name, segment->name, sizeof(live->name));
+	mutex_init(&live->lock);
+	live->index = live_table_add(place->table, segment->name, segment->class->size_bytes);
+	live->named = true;
+	*ret_live = live;
+	return 0;
+}
+
+static void forget_record_locked(LiveSegment *live)
+{
+	if (live->index >= 0)
+		live_table_remove(live->place->table, live->index);
+	live->index = -1;
+}
+
+void live_segment_free(LiveSegment *live)
+{
+	if (!live)
+		return;
+	forget_record_locked(live);
+	close(live->fd);
+	mutex_deinit(&live->lock);
+	g_free(live);
+}
+
+bool live_segment_has_record(LiveSegment *live)
+{
+	MUTEX_SCOPE(&live->lock);
+	return live->index >= 0;
+}
+
+bool live_segment_is_named(LiveSegment *live)
+{
+	MUTEX_SCOPE(&live->lock);
+	return live->named;
+}
+
+static void set_length_locked(LiveSegment *live, uint64_t length)
+{
+	live->length = length;
+	if (live->index >= 0)
+		live_table_set_length(live->place->table, live->index, length);
+}
+
+static int record_durable_locked(LiveSegment *live, uint64_t length)
+{
+	int r;
+
+	if (live->index < 0 || live->durable_length >= length)
+		return 0;
+	r = live_table_set_durable(live->place->table, live->index, length);
+	if (r == 0)
+		live->durable_length = length;
+	return r;
+}
+
+static int write_fully(const Sys *sys, int fd, const char *data, size_t size, off_t offset)
+{
+	while (size > 0) {
+		ssize_t n = sys->pwrite(sys, fd, data, size, offset);
+
+		if (n <= 0)
+			return n < 0 ? n : -EIO;
+		data += n;
+		size -= n;
+		offset += n;
+	}
+	return 0;
+}
+
+/* Stores through a mapping may have left something behind the end, in its page: natively that
+ * vanishes, when the file grows and when the page is written. *ret_last: the byte before the end.
+ */
+static int clean_tail_locked(LiveSegment *live, char *ret_last)
+{
+	static const char zeroes[65536];
+	const Sys *sys = live->place->sys;
+	size_t page_bytes = sysconf(_SC_PAGESIZE);
+	uint64_t in_page = live->length % page_bytes;
+	size_t tail = in_page ? page_bytes - in_page : 0, before = live->length > 0;
+	g_autofree char *allocated = NULL;
+	char stack[4096 + 1], *bytes = stack;
+	ssize_t n;
+
+	*ret_last = 0;
+	if (page_bytes + 1 > sizeof(stack))
+		bytes = allocated = g_malloc(page_bytes + 1);
+	n = sys->pread(sys, live->fd, bytes, before + tail, live->length - before);
+	if (n < 0)
+		return n;
+	if (n > 0 && before)
+		*ret_last = bytes[0];
+	for (ssize_t i = before; i < n; i++)
+		if (bytes[i])
+			return write_fully(sys, live->fd, zeroes, n - i, live->length + i - before);
+	return 0;
+}
+
+/* To a length beyond the present one. What lies between is zero then. */
+static int grow_locked(LiveSegment *live, uint64_t length)
+{
+	const Sys *sys = live->place->sys;
+	char last;
+	int r = clean_tail_locked(live, &last);
+
+	if (r == 0 && length > live->capacity_bytes && length > live->length)
+		r = sys->ftruncate(sys, live->fd, length);
+	return r;
+}
+
+static void touch(LiveSegment *live)
+{
+	static const struct timespec now[2] = { { .tv_nsec = UTIME_OMIT },
+						{ .tv_nsec = UTIME_NOW } };
+
+	live->place->sys->futimens(live->place->sys, live->fd, now);
+}
+
+size_t live_segment_readable(LiveSegment *live, off_t offset, size_t size)
+{
+	MUTEX_SCOPE(&live->lock);
+	if (live->sealed)
+		return size;
+	if ((uint64_t)offset >= live->length)
+		return 0;
+	return MIN(size, live->length - offset);
+}
+
+/* Whether the last non-zero byte of what was synced, by which its length would be known, becomes
+ * zero. */
+static bool hides_synced_end(const LiveSegment *live, const char *data, uint64_t offset,
+			     size_t size)
+{
+	uint64_t end = live->synced_length;
+
+	return end > live->durable_length && offset < end && offset + size >= end &&
+	       data[end - 1 - offset] == 0;
+}
+
+static ssize_t write_locked(LiveSegment *live, const char *data, size_t size, uint64_t offset)
+{
+	const Sys *sys = live->place->sys;
+	ssize_t n;
+	int r = 0;
+	char last;
+
+	if (offset > live->length)
+		r = clean_tail_locked(live, &last);
+	if (r == 0 && hides_synced_end(live, data, offset, size))
+		r = record_durable_locked(live, live->synced_length);
+	if (r < 0)
+		return r;
+	n = sys->pwrite(sys, live->fd, data, size, offset);
+	if (n > 0 && offset + n > live->length)
+		set_length_locked(live, offset + n);
+	return n;
+}
+
+ssize_t live_segment_write(LiveSegment *live, const void *data, size_t size, off_t offset)
+{
+	MUTEX_SCOPE(&live->lock);
+	if (live->sealed)
+		return live->place->sys->pwrite(live->place->sys, live->fd, data, size, offset);
+	return write_locked(live, data, size, offset);
+}
+
+/* The file is cut here and now; what remains to be done for it is live_segment_finish's. */
+static int seal_locked(LiveSegment *live, uint64_t length)
+{
+	const Sys *sys = live->place->sys;
+	struct stat attr;
+	int r = sys->fstat(sys, live->fd, &attr);
+
+	if (r == 0 && (uint64_t)attr.st_size != length)
+		r = sys->ftruncate(sys, live->fd, length);
+	if (r < 0)
+		return r;
+	set_length_locked(live, length);
+	live->sealed = true;
+	return 0;
+}
+
+static int truncate_locked(LiveSegment *live, uint64_t size)
+{
+	int r;
+
+	if (live->sealed)
+		return live->place->sys->ftruncate(live->place->sys, live->fd, size);
+	if (size < live->length)
+		return seal_locked(live, size);
+	r = size > live->length ? grow_locked(live, size) : 0;
+	if (r < 0)
+		return r;
+	if (size > live->length) {
+		set_length_locked(live, size);
+		/* The data may come through a mapping, whose msync we do not see. */
+		r = record_durable_locked(live, size);
+	}
+	touch(live);
+	return r;
+}
+
+int live_segment_truncate(LiveSegment *live, off_t size)
+{
+	bool sealed;
+	int r;
+
+	mutex_lock(&live->lock);
+	r = truncate_locked(live, size);
+	sealed = live->sealed;
+	mutex_unlock(&live->lock);
+	return r == 0 && sealed ? live_segment_finish(live) : r;
+}
+
+static int reserve_locked(LiveSegment *live, int mode, uint64_t offset, uint64_t length)
+{
+	const Sys *sys = live->place->sys;
+	uint64_t end = offset + length;
+	char last;
+	int r = 0;
+
+	if (end > live->length && !(mode & FALLOC_FL_KEEP_SIZE))
+		r = clean_tail_locked(live, &last);
+	/* Natively beyond the capacity; up to it the blocks are there. */
+	if (r == 0 && end > live->capacity_bytes)
+		r = sys->fallocate(sys, live->fd, mode, offset, length);
+	if (r < 0)
+		return r;
+	touch(live);
+	if (end <= live->length || (mode & FALLOC_FL_KEEP_SIZE))
+		return 0;
+	set_length_locked(live, end);
+	return record_durable_locked(live, end);
+}
+
+int live_segment_fallocate(LiveSegment *live, int mode, off_t offset, off_t length)
+{
+	const Sys *sys = live->place->sys;
+	bool sealed;
+	int r = 0;
+
+	if (offset < 0 || length <= 0)
+		return -EINVAL;
+	if (offset > G_MAXINT64 - length)
+		return -EFBIG;
+	mutex_lock(&live->lock);
+	/* What moves or removes blocks is done by the filesystem, on a plain file. */
+	if (!live->sealed && (mode & ~FALLOC_FL_KEEP_SIZE))
+		r = seal_locked(live, live->length);
+	sealed = live->sealed;
+	if (r == 0 && sealed)
+		r = sys->fallocate(sys, live->fd, mode, offset, length);
+	else if (r == 0)
+		r = reserve_locked(live, mode, offset, length);
+	mutex_unlock(&live->lock);
+	if (sealed)
+		live_segment_finish(live);
+	return r;
+}
+
+off_t live_segment_seek(LiveSegment *live, off_t offset, int whence)
+{
+	MUTEX_SCOPE(&live->lock);
+	if (live->sealed || (whence != SEEK_DATA && whence != SEEK_HOLE)) {
+		off_t found = lseek(live->fd, offset, whence);
+
+		return found < 0 ? -errno : found;
+	}
+	if (offset < 0 || (uint64_t)offset >= live->length)
+		return -ENXIO;
+	return whence == SEEK_DATA ? offset : (off_t)live->length;
+}
+
+int live_segment_sync(LiveSegment *live, bool data_only)
+{
+	const Sys *sys = live->place->sys;
+	uint64_t length;
+	bool sealed;
+	char last = 0;
+	int r = 0;
+
+	mutex_lock(&live->lock);
+	length = live->length;
+	sealed = live->sealed;
+	if (!sealed)
+		r = clean_tail_locked(live, &last);
+	mutex_unlock(&live->lock);
+	if (r == 0)
+		r = data_only ? sys->fdatasync(sys, live->fd) : sys->fsync(sys, live->fd);
+	if (r < 0 || sealed)
+		return r;
+
+	MUTEX_SCOPE(&live->lock);
+	if (live->sealed || length <= live->synced_length)
+		return 0;
+	if (last == 0)
+		r = record_durable_locked(live, length);
+	if (r == 0)
+		live->synced_length = length;
+	return r;
+}
+
+int live_segment_stat(LiveSegment *live, struct stat *ret_attr)
+{
+	const Sys *sys = live->place->sys;
+	int r;
+
+	MUTEX_SCOPE(&live->lock);
+	r = sys->fstat(sys, live->fd, ret_attr);
+	if (r < 0)
+		return r;
+	if (!live->sealed)
+		ret_attr->st_size = live->length;
+	if (live->named && ret_attr->st_nlink > 0)
+		ret_attr->st_nlink--;
+	return 0;
+}
+
+int live_segment_seal(LiveSegment *live)
+{
+	const Sys *sys = live->place->sys;
+	struct stat attr;
+	int r;
+
+	mutex_lock(&live->lock);
+	r = live->sealed ? 0 : sys->fstat(sys, live->fd, &attr);
+	if (r == 0 && !live->sealed) {
+		const struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, attr.st_mtim };
+
+		r = seal_locked(live, live->length);
+		if (r == 0)
+			sys->futimens(sys, live->fd, times);
+	}
+	mutex_unlock(&live->lock);
+	return r < 0 ? r : live_segment_finish(live);
+}
+
+int live_segment_finish(LiveSegment *live)
+{
+	const Sys *sys = live->place->sys;
+	bool sealed;
+	int r = 0;
+
+	mutex_lock(&live->lock);
+	sealed = live->sealed;
+	mutex_unlock(&live->lock);
+	/* Not under the lock, which a stat needs. A file that nobody can reach any more needs no
+	 * such care. */
+	if (sealed)
+		r = sys->fsync(sys, live->fd);
+	if (r < 0)
+		return r;
+
+	MUTEX_SCOPE(&live->lock);
+	if (!live->named)
+		return 0;
+	r = sys->unlinkat(sys, live->place->pool_fd, live->name, 0);
+	if (r < 0 && r != -ENOENT)
+		return r;
+	live->named = false;
+	forget_record_locked(live);
+	return 0;
+}

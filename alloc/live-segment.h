@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * An `append` segment that was taken and is not sealed. Its file is as long as its capacity (or
+ * longer, once it has grown past it); where its data ends for applications is its length, kept here
+ * and in the live table.
+ *
+ * After a power cut the length is the durable one of the table, or where the last non-zero byte is,
+ * whichever is larger. So a sync records the length only if the last byte is zero; and before the
+ * last byte of a synced length that is not recorded is overwritten with a zero, it is recorded.
+ *
+ * Sealing cuts the file to its length; from then on it is a plain one, also for those who still
+ * have it open. Until live_segment_finish it has a second name, in the pool directory.
+ *
+ * Threads: any function but free from any thread. Writing and sealing lock; so do the others for a
+ * moment. Errors are -errno.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+
+#include "alloc/live-table.h"
+#include "alloc/segment.h"
+#include "alloc/sync.h"
+#include "alloc/sys.h"
+
+/* What all live segments of a source share. Borrowed. */
+typedef struct LivePlace {
+	const Sys *sys;
+	LiveTable *table;
+	/* Where their second names are. */
+	int pool_fd;
+	const Log *log;
+} LivePlace;
+
+typedef struct LiveSegment {
+	/* Immutable. */
+	const LivePlace *place;
+	const SegmentClass *class;
+	dev_t dev;
+	ino_t ino;
+	int fd;
+	uint64_t capacity_bytes;
+	char name[SEGMENT_NAME_SIZE];
+	Mutex lock;
+	/* Protected by lock. */
+	uint64_t length;
+	uint64_t synced_length;
+	uint64_t durable_length;
+	/* In the table; negative if not (any more). */
+	int index;
+	bool sealed;
+	bool named;
+	/* The set's, under its lock. */
+	unsigned n_users;
+	int64_t seal_ns;
+	bool superseded;
+} LiveSegment;
+
+/* Of a ready segment that is about to be published, empty. Takes a descriptor of its own. If the
+ * table is full, it has no record, and must be sealed as soon as it is published. */
+int live_segment_new(const LivePlace *place, const Segment *segment, LiveSegment **ret_live);
+/* As it is: for one that could not be published, or is finished. */
+void live_segment_free(LiveSegment *live);
+
+/* How many of `size` bytes at `offset` may be read from live->fd. */
+size_t live_segment_readable(LiveSegment *live, off_t offset, size_t size);
+/* Bytes written, as pwrite. */
+ssize_t live_segment_write(LiveSegment *live, const void *data, size_t size, off_t offset);
+int live_segment_truncate(LiveSegment *live, off_t size);
+int live_segment_fallocate(LiveSegment *live, int mode, off_t offset, off_t length);
+/* lseek's SEEK_DATA and SEEK_HOLE (and whatever else, on the file itself). */
+off_t live_segment_seek(LiveSegment *live, off_t offset, int whence);
+/* Data and length are on the disk on return. */
+int live_segment_sync(LiveSegment *live, bool data_only);
+/* What applications are to see of its file: its length, and not its second name. */
+int live_segment_stat(LiveSegment *live, struct stat *ret_attr);
+
+bool live_segment_has_record(LiveSegment *live);
+bool live_segment_is_named(LiveSegment *live);
+
+/* Cuts the file to its length, and makes that durable. */
+int live_segment_seal(LiveSegment *live);
+/* Takes it out of pool directory and table. */
+int live_segment_finish(LiveSegment *live);

@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "alloc/live-set.h"
+
+#include <string.h>
+
+struct LiveSet {
+	/* Immutable. */
+	LivePlace place;
+	pthread_t sealer;
+	bool sealer_runs;
+	Mutex lock;
+	Cond wake;
+	/* Protected by lock. */
+	bool stopping;
+	/* The segments are their own keys. */
+	GHashTable *by_identity;
+};
+
+static guint identity_hash(gconstpointer key)
+{
+	const LiveSegment *live = key;
+
+	return (live->ino * 0x9e3779b97f4a7c15u) >> 32 ^ live->dev;
+}
+
+static gboolean identity_equal(gconstpointer a, gconstpointer b)
+{
+	const LiveSegment *one = a, *other = b;
+
+	return one->ino == other->ino && one->dev == other->dev;
+}
+
+LiveSet *live_set_new(const LivePlace *place)
+{
+	LiveSet *set = g_new0(LiveSet, 1);
+
+	set->place = *place;
+	mutex_init(&set->lock);
+	cond_init(&set->wake);
+	set->by_identity = g_hash_table_new(identity_hash, identity_equal);
+	return set;
+}
+
+/* Later again if it fails: the segment stays live, and loses nothing. */
+#define RETRY_NS INT64_C(1000000000)
+
+static void seal(LiveSet *set, LiveSegment *live)
+{
+	int r = live_segment_seal(live);
+
+	if (r < 0)
+		log_warning(set->place.log,
+			    "seal %s: %s; tried again later, at the latest when mounting again",
+			    live->name, g_strerror(-r));
+	mutex_lock(&set->lock);
+	live->n_users--;
+	if (r == 0 && live->n_users == 0) {
+		g_hash_table_remove(set->by_identity, live);
+		live_segment_free(live);
+	} else if (r < 0) {
+		live->superseded = false;
+		live->seal_ns = monotonic_ns() + RETRY_NS;
+	}
+	mutex_unlock(&set->lock);
+}
+
+/* The next one to be sealed, held, or NULL and when to look again. */
+static LiveSegment *pick_locked(LiveSet *set, int64_t *ret_next_ns)
+{
+	int64_t now_ns = monotonic_ns();
+	GHashTableIter iter;
+	gpointer key;
+
+	*ret_next_ns = DEADLINE_NEVER;
+	g_hash_table_iter_init(&iter, set->by_identity);
+	while (g_hash_table_iter_next(&iter, &key, NULL)) {
+		LiveSegment *live = key;
+
+		if (live->n_users > 0)
+			continue;
+		if (live->superseded || live->seal_ns <= now_ns) {
+			live->n_users++;
+			return live;
+		}
+		*ret_next_ns = MIN(*ret_next_ns, live->seal_ns);
+	}
+	return NULL;
+}
+
+static void *sealer_run(void *arg)
+{
+	LiveSet *set = arg;
+	int64_t next_ns;
+
+	mutex_lock(&set->lock);
+	while (!set->stopping) {
+		LiveSegment *live = pick_locked(set, &next_ns);
+
+		if (!live) {
+			cond_wait_until(&set->wake, &set->lock, next_ns);
+			continue;
+		}
+		mutex_unlock(&set->lock);
+		seal(set, live);
+		mutex_lock(&set->lock);
+	}
+	mutex_unlock(&set->lock);
+	return NULL;
+}
+
+int live_set_start(LiveSet *set)
+{
+	int r = thread_start(&set->sealer, "warmfs-seal", sealer_run, set);
+
+	set->sealer_runs = r == 0;
+	return r;
+}
+
+static gboolean seal_each(gpointer key, gpointer value, gpointer arg)
+{
+	LiveSegment *live = key;
+	LiveSet *set = arg;
+	int r = live_segment_seal(live);
+
+	(void)value;
+	if (r < 0) {
+		log_warning(set->place.log, "seal %s: %s; it is done when mounting again",
+			    live->name, g_strerror(-r));
+		/* Its record has to stay for that. */
+		live->index = -1;
+	}
+	live_segment_free(live);
+	return TRUE;
+}
+
+LiveSet *live_set_free(LiveSet *set)
+{
+	if (!set)
+		return NULL;
+	mutex_lock(&set->lock);
+	set->stopping = true;
+	cond_signal(&set->wake);
+	mutex_unlock(&set->lock);
+	if (set->sealer_runs)
+		pthread_join(set->sealer, NULL);
+	g_hash_table_foreach_remove(set->by_identity, seal_each, set);
+	g_hash_table_unref(set->by_identity);
+	cond_deinit(&set->wake);
+	mutex_deinit(&set->lock);
+	g_free(set);
+	return NULL;
+}
+
+static void supersede_locked(LiveSet *set, const SegmentClass *class)
+{
+	GHashTableIter iter;
+	gpointer key;
+
+	g_hash_table_iter_init(&iter, set->by_identity);
+	while (g_hash_table_iter_next(&iter, &key, NULL))
+		if (((LiveSegment *)key)->class == class)
+			((LiveSegment *)key)->superseded = true;
+	cond_signal(&set->wake);
+}
+
+int live_set_add(LiveSet *set, const Segment *segment, LiveSegment **ret_live)
+{
+	LiveSegment *live;
+	int r = live_segment_new(&set->place, segment, &live);
+
+	if (r < 0)
+		return r;
+	MUTEX_SCOPE(&set->lock);
+	supersede_locked(set, segment->class);
+	live->n_users = 1;
+	g_hash_table_add(set->by_identity, live);
+	*ret_live = live;
+	return 0;
+}
+
+void live_set_drop(LiveSet *set, LiveSegment *live)
+{
+	mutex_lock(&set->lock);
+	g_hash_table_remove(set->by_identity, live);
+	mutex_unlock(&set->lock);
+	live_segment_free(live);
+}
+
+static LiveSegment *find_locked(LiveSet *set, dev_t dev, ino_t ino)
+{
+	LiveSegment key = { .dev = dev, .ino = ino };
+
+	return g_hash_table_lookup(set->by_identity, &key);
+}
+
+LiveSegment *live_set_open(LiveSet *set, dev_t dev, ino_t ino)
+{
+	MUTEX_SCOPE(&set->lock);
+	LiveSegment *live = find_locked(set, dev, ino);
+	if (live)
+		live->n_users++;
+	return live;
+}
+
+/* Lets go of a hold. The linger time begins anew if the file was open. */
+static void let_go(LiveSet *set, LiveSegment *live, bool was_open)
+{
+	bool gone = false;
+
+	mutex_lock(&set->lock);
+	if (was_open)
+		live->seal_ns = monotonic_ns() + (int64_t)live->class->linger_ms * 1000000;
+	if (--live->n_users == 0) {
+		/* Sealed already, or removed: nothing is to be done about it any more. */
+		gone = !live_segment_is_named(live);
+		cond_signal(&set->wake);
+	}
+	if (gone)
+		g_hash_table_remove(set->by_identity, live);
+	mutex_unlock(&set->lock);
+	if (gone)
+		live_segment_free(live);
+}
+
+void live_set_close(LiveSet *set, LiveSegment *live)
+{
+	let_go(set, live, true);
+}
+
+void live_set_published(LiveSet *set, LiveSegment *live)
+{
+	if (!live_segment_has_record(live)) {
+		int r = live_segment_seal(live);
+
+		log_warning(set->place.log,
+			    "live table: full (%d open segments): %s is an ordinary file%s%s",
+			    LIVE_TABLE_RECORDS, live->name,
+			    r < 0 ? ", but cannot be made one: " : "", r < 0 ? g_strerror(-r) : "");
+	}
+	live_set_close(set, live);
+}
+
+bool live_set_patch(LiveSet *set, struct stat *attr)
+{
+	LiveSegment *live = live_set_open(set, attr->st_dev, attr->st_ino);
+	struct stat current;
+
+	if (!live)
+		return false;
+	if (live_segment_stat(live, &current) == 0)
+		*attr = current;
+	let_go(set, live, false);
+	return true;
+}
+
+void live_set_unlinked(LiveSet *set, dev_t dev, ino_t ino)
+{
+	LiveSegment *live = live_set_open(set, dev, ino);
+	struct stat attr = { .st_nlink = 1 };
+
+	if (!live)
+		return;
+	if (live_segment_stat(live, &attr) == 0 && attr.st_nlink == 0)
+		live_segment_finish(live);
+	let_go(set, live, false);
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The live segments of a source, by identity, and the thread that seals them: a while (the class's
+ * linger time) after the last close, or as soon as nobody has it open and a newer segment of the
+ * class was taken, or at the end.
+ *
+ * Threads: any. A LiveSegment stays while it is held (open ... close).
+ */
+#pragma once
+
+#include "alloc/live-segment.h"
+
+typedef struct LiveSet LiveSet;
+
+/* `place` is copied; what it points to must outlive the set. */
+LiveSet *live_set_new(const LivePlace *place);
+/* Starts the thread. 0 or -errno. */
+int live_set_start(LiveSet *set);
+/* Seals all. No segment may be in use any more by other threads. Takes NULL; returns NULL. */
+LiveSet *live_set_free(LiveSet *set);
+
+/* A segment that is about to be published, live from now on, and held by the caller. */
+int live_set_add(LiveSet *set, const Segment *segment, LiveSegment **ret_live);
+/* It was published. Consumes the hold. Where the table had no record left for it, it is sealed at
+ * once. */
+void live_set_published(LiveSet *set, LiveSegment *live);
+/* It could not be published. Consumes it. */
+void live_set_drop(LiveSet *set, LiveSegment *live);
+
+/* The live segment of a file, now held, or NULL. */
+LiveSegment *live_set_open(LiveSet *set, dev_t dev, ino_t ino);
+void live_set_close(LiveSet *set, LiveSegment *live);
+
+/* Corrects what stat says of a file, if it is a live segment's (by st_dev and st_ino). False if it
+ * is not (any more). */
+bool live_set_patch(LiveSet *set, struct stat *attr);
+/* A name of the file has gone: if that was the last that applications have, nothing of it remains
+ * in the pool. */
+void live_set_unlinked(LiveSet *set, dev_t dev, ino_t ino);

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "alloc/recovery.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "alloc/cleanup.h"
+#include "alloc/segment-name.h"
+
+#define CHUNK_BYTES ((off_t)1024 * 1024)
+
+typedef struct Recovery {
+	const Sys *sys;
+	PoolDir *dir;
+	LiveTable *table;
+	const Log *log;
+	bool dry_run;
+	RecoveryResult *result;
+} Recovery;
+
+static int read_fully(const Sys *sys, int fd, char *buffer, size_t size, off_t offset)
+{
+	while (size > 0) {
+		ssize_t n = sys->pread(sys, fd, buffer, size, offset);
+
+		if (n <= 0)
+			return n < 0 ? n : -EIO;
+		buffer += n;
+		size -= n;
+		offset += n;
+	}
+	return 0;
+}
+
+/* One past the last byte that is not zero. Reads from the end. */
+static int find_end(const Sys *sys, int fd, off_t size, off_t *ret_end)
+{
+	g_autofree char *buffer = g_malloc(CHUNK_BYTES);
+
+	while (size > 0) {
+		off_t start = (size - 1) / CHUNK_BYTES * CHUNK_BYTES;
+		int r = read_fully(sys, fd, buffer, size - start, start);
+
+		if (r < 0)
+			return r;
+		for (off_t i = size - start; i > 0; i--) {
+			if (buffer[i - 1]) {
+				*ret_end = start + i;
+				return 0;
+			}
+		}
+		size = start;
+	}
+	*ret_end = 0;
+	return 0;
+}
+
+/* The length that applications saw, or had made durable. */
+static int find_length(const Recovery *recovery, int fd, const char *name, off_t size,
+		       off_t *ret_length)
+{
+	LiveEntry entry;
+	bool known = recovery->table && live_table_find(recovery->table, name, &entry) >= 0;
+	int r;
+
+	/* Written by a daemon of this kernel on this mount: what it stored last is what was there.
+	 */
+	if (known && entry.same_mount && entry.has_length && entry.length <= (uint64_t)size) {
+		*ret_length = entry.length;
+		return 0;
+	}
+	r = find_end(recovery->sys, fd, size, ret_length);
+	if (r == 0 && known && entry.durable_length <= (uint64_t)size)
+		*ret_length = MAX(*ret_length, (off_t)entry.durable_length);
+	return r;
+}
+
+static int cut(const Recovery *recovery, int fd, const struct stat *attr, off_t length)
+{
+	const struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, attr->st_mtim };
+	const Sys *sys = recovery->sys;
+	int r = 0;
+
+	if (attr->st_size != length)
+		r = sys->ftruncate(sys, fd, length);
+	if (r == 0)
+		sys->futimens(sys, fd, times);
+	return r < 0 ? r : sys->fsync(sys, fd);
+}
+
+static int seal(Recovery *recovery, const char *name, const SegmentNameParts *parts, int fd,
+		const struct stat *attr)
+{
+	off_t length = attr->st_size;
+	int r = 0;
+
+	/* A shorter file was cut already. */
+	if ((uint64_t)attr->st_size >= parts->size_bytes)
+		r = find_length(recovery, fd, name, attr->st_size, &length);
+	if (r < 0)
+		return r;
+	log_notice(recovery->log, "recovery: %s: inode %ju %s to %jd bytes", name,
+		   (uintmax_t)attr->st_ino, recovery->dry_run ? "would be sealed" : "sealed",
+		   (intmax_t)length);
+	if (recovery->dry_run)
+		return 0;
+	r = cut(recovery, fd, attr, length);
+	return r < 0 ? r
+		     : recovery->sys->unlinkat(recovery->sys, recovery->dir->segments_fd, name, 0);
+}
+
+/* 1 if it was live. */
+static int judge(Recovery *recovery, const char *name)
+{
+	const Sys *sys = recovery->sys;
+	int access = recovery->dry_run ? O_RDONLY : O_RDWR;
+	SegmentNameParts parts;
+	struct stat attr;
+	int r;
+
+	if (segment_name_parse(name, &parts) != SEGMENT_NAME_READY ||
+	    parts.kind != SEGMENT_KIND_APPEND)
+		return 0;
+	auto_fd fd = sys->openat(sys, recovery->dir->segments_fd, name,
+				 access | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0);
+	if (fd < 0)
+		return fd;
+	r = sys->fstat(sys, fd, &attr);
+	if (r < 0 || !S_ISREG(attr.st_mode) || attr.st_nlink < 2)
+		return r;
+	r = seal(recovery, name, &parts, fd, &attr);
+	return r < 0 ? r : 1;
+}
+
+static void count(Recovery *recovery, const char *name, int r)
+{
+	if (r > 0)
+		recovery->result->n_sealed++;
+	if (r >= 0)
+		return;
+	recovery->result->n_failed++;
+	log_error(recovery->log, "recovery: %s: %s; left as it is, tried again at the next mount",
+		  name, g_strerror(-r));
+}
+
+int recovery_run(const Sys *sys, PoolDir *dir, LiveTable *table, const Log *log, bool dry_run,
+		 RecoveryResult *ret_result)
+{
+	Recovery recovery = { sys, dir, table, log, dry_run, ret_result };
+	int fd = openat(dir->segments_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *stream = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *entry;
+
+	*ret_result = (RecoveryResult){ 0 };
+	if (!stream) {
+		cleanup_fd(&fd);
+		return -errno;
+	}
+	while ((entry = readdir(stream)))
+		count(&recovery, entry->d_name, judge(&recovery, entry->d_name));
+	closedir(stream);
+	if (!dry_run && table && ret_result->n_failed == 0)
+		live_table_clear(table);
+	return 0;
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a daemon that did not stop, or a power cut, left live: every name in the pool directory
+ * whose file has another one is a taken, unsealed segment. Each is sealed, with one line about it.
+ * The tree is not searched, and each file read at most once.
+ */
+#pragma once
+
+#include "alloc/live-table.h"
+#include "alloc/pool-dir.h"
+#include "alloc/sys.h"
+
+typedef struct RecoveryResult {
+	unsigned n_sealed;
+	unsigned n_failed;
+} RecoveryResult;
+
+/* `table` may be NULL. With dry_run nothing is changed, and the lines say what would be. 0 or
+ * -errno (what kept it from looking at all). */
+int recovery_run(const Sys *sys, PoolDir *dir, LiveTable *table, const Log *log, bool dry_run,
+		 RecoveryResult *ret_result);
