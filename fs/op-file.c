@@ -68,7 +68,7 @@ void op_read(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t offset, struc
 }
 
 /* In one piece: its last byte matters. */
-static ssize_t write_live(Fs *fs, LiveSegment *live, struct fuse_bufvec *data, off_t offset, bool append)
+static ssize_t write_live(Fs *fs, LiveSegment *live, struct fuse_bufvec *data, off_t offset)
 {
 	size_t size = fuse_buf_size(data);
 	struct fuse_bufvec copy = FUSE_BUFVEC_INIT(size);
@@ -84,7 +84,7 @@ static ssize_t write_live(Fs *fs, LiveSegment *live, struct fuse_bufvec *data, o
 	}
 	size = n;
 	do
-		n = live_segment_write(live, in_memory ? data->buf[0].mem : allocated, size, offset, append);
+		n = live_segment_write(live, in_memory ? data->buf[0].mem : allocated, size, offset);
 	while (n == -ENOSPC && fs->service && allocate_service_give_way(fs->service));
 	return n;
 }
@@ -123,9 +123,9 @@ void op_write_buf(fuse_req_t req, fuse_ino_t nodeid, struct fuse_bufvec *data, o
 	(void)nodeid;
 	if (fi->kill_suidgid)
 		ownership_drop_set_ids(handle->fd);
-	/* Pages that come from a mapping have their place, whatever the handle's flags say. */
+	/* The kernel knows the end (all that changes it passes by it), and so where to append. */
 	if (handle->live)
-		n = write_live(fs, handle->live, data, offset, (fi->flags & O_APPEND) && !fi->writepage);
+		n = write_live(fs, handle->live, data, offset);
 	else
 		n = write_all(fs, handle->fd, data, offset);
 	/* The descriptor has the flags it was opened with; a single write may ask for more (RWF_DSYNC). */
