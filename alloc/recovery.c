@@ -145,22 +145,40 @@ static void count(Recovery *recovery, const char *name, int r)
 		  name, g_strerror(-r));
 }
 
-int recovery_run(const Sys *sys, PoolDir *dir, LiveTable *table, const Log *log, bool dry_run,
-		 RecoveryResult *ret_result)
+static GPtrArray *list_names(int dir_fd)
 {
-	Recovery recovery = { sys, dir, table, log, dry_run, ret_result };
-	int fd = openat(dir->segments_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	/* Opened anew: a DIR takes its descriptor along when it is closed. */
+	int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *stream = fd < 0 ? NULL : fdopendir(fd);
+	GPtrArray *names;
 	struct dirent *entry;
 
-	*ret_result = (RecoveryResult){ 0 };
 	if (!stream) {
 		cleanup_fd(&fd);
-		return -errno;
+		return NULL;
 	}
+	names = g_ptr_array_new_with_free_func(g_free);
 	while ((entry = readdir(stream)))
-		count(&recovery, entry->d_name, judge(&recovery, entry->d_name));
+		g_ptr_array_add(names, g_strdup(entry->d_name));
 	closedir(stream);
+	return names;
+}
+
+int recovery_run(const Sys *sys, PoolDir *dir, LiveTable *table, const Log *log, bool dry_run,
+		 RecoveryProgress progress, void *arg, RecoveryResult *ret_result)
+{
+	Recovery recovery = { sys, dir, table, log, dry_run, ret_result };
+	g_autoptr(GPtrArray) names = list_names(dir->segments_fd);
+
+	*ret_result = (RecoveryResult){ 0 };
+	if (!names)
+		return -errno;
+	for (guint i = 0; i <= names->len; i++) {
+		if (progress)
+			progress(arg, i, names->len);
+		if (i < names->len)
+			count(&recovery, names->pdata[i], judge(&recovery, names->pdata[i]));
+	}
 	if (!dry_run && table && ret_result->n_failed == 0)
 		live_table_clear(table);
 	return 0;

@@ -15,7 +15,10 @@ typedef struct RecoveryResult {
 	unsigned n_failed;
 } RecoveryResult;
 
-/* `table` may be NULL. With dry_run nothing is changed, and the lines say what would be. 0 or
- * -errno (what kept it from looking at all). */
+/* Told before each name that is looked at, and at the end (done == total). */
+typedef void (*RecoveryProgress)(void *arg, unsigned done, unsigned total);
+
+/* `table` and `progress` may be NULL. With dry_run nothing is changed, and the lines say what would
+ * be. 0 or -errno (what kept it from looking at all). */
 int recovery_run(const Sys *sys, PoolDir *dir, LiveTable *table, const Log *log, bool dry_run,
-		 RecoveryResult *ret_result);
+		 RecoveryProgress progress, void *arg, RecoveryResult *ret_result);

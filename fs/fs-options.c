@@ -218,6 +218,16 @@ static const char description[] =
 	"  io_uring              talk to the kernel through io_uring\n"
 	"  ro, noatime, ...      as for mount(8)\n";
 
+static bool take_source(FsOptions *options, char **paths, GError **error)
+{
+	if (paths && g_strv_length(paths) == 1) {
+		options->source = g_strdup(paths[0]);
+		return true;
+	}
+	g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_FAILED, "usage: warmfs --check [--dry-run] SOURCE");
+	return false;
+}
+
 static bool take_paths(FsOptions *options, char **paths, GError **error)
 {
 	if (!paths || g_strv_length(paths) != 2) {
@@ -279,11 +289,13 @@ FsOptions *fs_options_parse(int argc, char **argv, GError **error)
 	g_autoptr(FsOptions) options = fs_options_new();
 	g_auto(GStrv) lists = NULL;
 	g_auto(GStrv) paths = NULL;
-	gboolean foreground = FALSE, debug = FALSE, version = FALSE;
+	gboolean foreground = FALSE, debug = FALSE, version = FALSE, check = FALSE, dry_run = FALSE;
 	const GOptionEntry entries[] = {
 		{ "foreground", 'f', 0, G_OPTION_ARG_NONE, &foreground, "Stay in the foreground", NULL },
 		{ "debug", 'd', 0, G_OPTION_ARG_NONE, &debug, "Log every request; implies -f", NULL },
 		{ "options", 'o', 0, G_OPTION_ARG_STRING_ARRAY, &lists, "Options, see below", "OPT[=VALUE],..." },
+		{ "check", 0, 0, G_OPTION_ARG_NONE, &check, "Seal what was left live in SOURCE; do not mount", NULL },
+		{ "dry-run", 0, 0, G_OPTION_ARG_NONE, &dry_run, "With --check: only say what would be done", NULL },
 		{ "version", 'V', 0, G_OPTION_ARG_NONE, &version, "Say the version and end", NULL },
 		{ G_OPTION_REMAINING, 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &paths, NULL, "SOURCE MOUNTPOINT" },
 		{ NULL },
@@ -296,10 +308,18 @@ FsOptions *fs_options_parse(int argc, char **argv, GError **error)
 	if (!g_option_context_parse_strv(context, &words, error))
 		return NULL;
 	options->show_version = version;
+	options->check = check;
+	options->dry_run = dry_run;
 	options->debug = debug;
 	options->foreground = foreground || debug;
 	if (version)
 		return g_steal_pointer(&options);
+	if (dry_run && !check) {
+		g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_FAILED, "--dry-run: only with --check");
+		return NULL;
+	}
+	if (check)
+		return take_source(options, paths, error) ? g_steal_pointer(&options) : NULL;
 	if (!take_paths(options, paths, error) || !parse_lists(options, lists, error))
 		return NULL;
 	return g_steal_pointer(&options);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The command line: `warmfs [-f] [-d] [-o OPTION[=VALUE],...] SOURCE MOUNTPOINT`. */
+/* The command line: `warmfs [-f] [-d] [-o OPTION[=VALUE],...] SOURCE MOUNTPOINT`, or `warmfs --check [--dry-run]
+ * SOURCE`. */
 #pragma once
 
 #include <stdbool.h>
@@ -16,6 +17,9 @@ typedef struct FsOptions {
 	bool foreground;
 	bool debug;
 	bool show_version;
+	/* Seal what was left live, and end; or only say what would be done. There is no mount point then. */
+	bool check;
+	bool dry_run;
 	/* Of -o and of the configuration file together. */
 	ClassRules *rules;
 	/* Threads that prepare segments. Default: one for two processors, at least 1. */

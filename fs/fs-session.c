@@ -164,7 +164,8 @@ static bool recover(FsSession *session, GError **error)
 		if (!session->live_table)
 			return false;
 	}
-	r = recovery_run(&sys_kernel, session->pool_dir, session->live_table, &session->log, false, &result);
+	r = recovery_run(&sys_kernel, session->pool_dir, session->live_table, &session->log, false, NULL, NULL,
+			 &result);
 	return r == 0 || fail(error, "recovery", -r);
 }
 

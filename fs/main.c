@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "fs/fs-check.h"
 #include "fs/fs-options.h"
 #include "fs/fs-session.h"
 
@@ -17,6 +18,8 @@ int main(int argc, char **argv)
 		printf("warmfs %s (libfuse %s)\n", WARMFS_VERSION, fuse_pkgversion());
 		return EXIT_SUCCESS;
 	}
+	if (options && options->check)
+		return fs_check_run(options);
 	if (!options || !fs_session_run(options, &error)) {
 		fprintf(stderr, "warmfs: %s\n", error->message);
 		return EXIT_FAILURE;
