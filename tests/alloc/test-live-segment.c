@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+/* A live segment: its length, what of it is durable, and what a failing system call leaves. */
+#include "alloc/live-segment.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "alloc/segment-name.h"
+#include "tests/lib/fake-sys.h"
+#include "tests/lib/test-util.h"
+
+#define CAPACITY_BYTES (64 * 1024)
+
+typedef struct Fixture {
+	TestLog log;
+	char *path;
+	int dir_fd;
+	FakeSys sys;
+	LiveTable *table;
+	LivePlace place;
+	Segment segment;
+	SegmentClass *class;
+	LiveSegment *live;
+} Fixture;
+
+static void fixture_init(Fixture *f)
+{
+	*f = (Fixture){ .path = TEST_DIR_NEW(), .class = test_class_new("a kind=append size=64K") };
+	test_log_init(&f->log);
+	fake_sys_init(&f->sys, true);
+	f->dir_fd = open(f->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	f->table = live_table_open(f->dir_fd, &f->log.log, NULL);
+	g_assert_nonnull(f->table);
+	f->place = (LivePlace){ &f->sys.base, f->table, f->dir_fd, &f->log.log };
+	f->segment.class = f->class;
+	segment_name_ready(f->segment.name, f->class, 1);
+	f->segment.fd =
+		openat(f->dir_fd, f->segment.name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	g_assert_cmpint(linkat(f->dir_fd, f->segment.name, f->dir_fd, "visible", 0), ==, 0);
+	g_assert_cmpint(ftruncate(f->segment.fd, CAPACITY_BYTES), ==, 0);
+	g_assert_cmpint(live_segment_new(&f->place, &f->segment, &f->live), ==, 0);
+	close(f->segment.fd);
+	fake_sys_reset(&f->sys);
+}
+
+static void fixture_deinit(Fixture *f)
+{
+	live_segment_free(f->live);
+	live_table_close(f->table);
+	close(f->dir_fd);
+	fake_sys_deinit(&f->sys);
+	segment_class_free(f->class);
+	test_log_deinit(&f->log);
+	test_dir_remove(f->path);
+}
+
+static LiveEntry entry_of(Fixture *f)
+{
+	LiveEntry entry;
+
+	g_assert_cmpint(live_table_find(f->table, f->segment.name, &entry), >=, 0);
+	return entry;
+}
+
+static void write_at(Fixture *f, const char *data, size_t size, off_t offset)
+{
+	g_assert_cmpint(live_segment_write(f->live, data, size, offset), ==, size);
+}
+
+static off_t file_size(const Fixture *f)
+{
+	struct stat attr;
+
+	g_assert_cmpint(fstatat(f->dir_fd, "visible", &attr, 0), ==, 0);
+	return attr.st_size;
+}
+
+static void expect_length(Fixture *f, uint64_t length)
+{
+	struct stat attr;
+
+	g_assert_cmpint(live_segment_stat(f->live, &attr), ==, 0);
+	g_assert_cmpuint(attr.st_size, ==, length);
+	g_assert_cmpuint(attr.st_nlink, ==, 1);
+	g_assert_cmpuint(entry_of(f).length, ==, length);
+}
+
+static void test_length(void)
+{
+	Fixture f;
+
+	fixture_init(&f);
+	expect_length(&f, 0);
+	g_assert_cmpuint(live_segment_readable(f.live, 0, 100), ==, 0);
+	write_at(&f, "hello", 5, 0);
+	write_at(&f, "J", 1, 0);
+	expect_length(&f, 5);
+	g_assert_cmpuint(live_segment_readable(f.live, 3, 100), ==, 2);
+	g_assert_cmpuint(live_segment_readable(f.live, 5, 100), ==, 0);
+	write_at(&f, "far", 3, CAPACITY_BYTES - 1);
+	expect_length(&f, CAPACITY_BYTES + 2);
+	g_assert_cmpint(live_segment_seek(f.live, 0, SEEK_HOLE), ==, CAPACITY_BYTES + 2);
+	g_assert_cmpint(live_segment_seek(f.live, CAPACITY_BYTES + 2, SEEK_DATA), ==, -ENXIO);
+	fixture_deinit(&f);
+}
+
+/* The record is written where the data would not show the length, and nowhere else. */
+static void test_durable(void)
+{
+	Fixture f;
+
+	fixture_init(&f);
+	write_at(&f, "text", 4, 0);
+	g_assert_cmpint(live_segment_sync(f.live, true), ==, 0);
+	g_assert_cmpuint(fake_sys_count(&f.sys, FAKE_SYS_FDATASYNC), ==, 1);
+	g_assert_cmpuint(entry_of(&f).durable_length, ==, 0);
+	/* What showed the length goes; one that stays, or what was not synced, is no matter. */
+	write_at(&f, "more", 4, 4);
+	write_at(&f, "\0", 1, 7);
+	write_at(&f, "x", 1, 3);
+	g_assert_cmpuint(entry_of(&f).durable_length, ==, 0);
+	write_at(&f, "a\0", 2, 2);
+	g_assert_cmpuint(entry_of(&f).durable_length, ==, 4);
+	g_assert_cmpint(live_segment_sync(f.live, false), ==, 0);
+	g_assert_cmpuint(fake_sys_count(&f.sys, FAKE_SYS_FSYNC), ==, 1);
+	g_assert_cmpuint(entry_of(&f).durable_length, ==, 8);
+	/* Growing by itself: the data may come through a mapping. */
+	g_assert_cmpint(live_segment_truncate(f.live, 1000), ==, 0);
+	g_assert_cmpuint(entry_of(&f).durable_length, ==, 1000);
+	fixture_deinit(&f);
+}
+
+static void test_failed_sync(void)
+{
+	Fixture f;
+
+	fixture_init(&f);
+	write_at(&f, "a\0", 2, 0);
+	fake_sys_fail(&f.sys, FAKE_SYS_FDATASYNC, 1, 1, -EIO);
+	g_assert_cmpint(live_segment_sync(f.live, true), ==, -EIO);
+	g_assert_cmpuint(entry_of(&f).durable_length, ==, 0);
+	g_assert_cmpint(live_segment_sync(f.live, true), ==, 0);
+	g_assert_cmpuint(entry_of(&f).durable_length, ==, 2);
+	fixture_deinit(&f);
+}
+
+static void test_failed_write(void)
+{
+	Fixture f;
+
+	fixture_init(&f);
+	write_at(&f, "abc", 3, 0);
+	fake_sys_fail(&f.sys, FAKE_SYS_PWRITE, 1, 1, -ENOSPC);
+	g_assert_cmpint(live_segment_write(f.live, "def", 3, 3), ==, -ENOSPC);
+	expect_length(&f, 3);
+	f.sys.short_write_bytes = 2;
+	g_assert_cmpint(live_segment_write(f.live, "def", 3, 3), ==, 2);
+	expect_length(&f, 5);
+	fixture_deinit(&f);
+}
+
+/* What a mapping left behind the end is gone when the file grows over it, and when it is synced. */
+static void test_tail(void)
+{
+	Fixture f;
+	char bytes[4] = "";
+	int fd;
+
+	fixture_init(&f);
+	fd = openat(f.dir_fd, "visible", O_RDWR | O_CLOEXEC);
+	write_at(&f, "abc", 3, 0);
+	g_assert_cmpint(pwrite(fd, "tail", 4, 10), ==, 4);
+	g_assert_cmpint(live_segment_sync(f.live, true), ==, 0);
+	g_assert_cmpint(pread(fd, bytes, 4, 10), ==, 4);
+	g_assert_cmpmem(bytes, 4, "\0\0\0\0", 4);
+	g_assert_cmpint(pwrite(fd, "tail", 4, 10), ==, 4);
+	write_at(&f, "z", 1, 100);
+	g_assert_cmpint(pread(fd, bytes, 4, 10), ==, 4);
+	g_assert_cmpmem(bytes, 4, "\0\0\0\0", 4);
+	close(fd);
+	fixture_deinit(&f);
+}
+
+static void test_seal(void)
+{
+	Fixture f;
+	struct stat before, after;
+	LiveEntry entry;
+
+	fixture_init(&f);
+	write_at(&f, "abc", 3, 0);
+	g_assert_cmpint(live_segment_stat(f.live, &before), ==, 0);
+	g_assert_cmpint(file_size(&f), ==, CAPACITY_BYTES);
+	g_assert_cmpint(live_segment_seal(f.live), ==, 0);
+	g_assert_cmpint(file_size(&f), ==, 3);
+	g_assert_cmpint(faccessat(f.dir_fd, f.segment.name, F_OK, 0), ==, -1);
+	g_assert_cmpint(live_table_find(f.table, f.segment.name, &entry), ==, -ENOENT);
+	g_assert_cmpint(live_segment_stat(f.live, &after), ==, 0);
+	g_assert_cmpuint(after.st_nlink, ==, 1);
+	g_assert_cmpint(after.st_mtim.tv_nsec, ==, before.st_mtim.tv_nsec);
+	/* Whoever still has it open writes to the plain file. */
+	write_at(&f, "def", 3, 3);
+	g_assert_cmpint(file_size(&f), ==, 6);
+	g_assert_cmpint(live_segment_seal(f.live), ==, 0);
+	g_assert_cmpint(file_size(&f), ==, 6);
+	fixture_deinit(&f);
+}
+
+/* Whatever fails, the segment stays live or is sealed later; nothing is lost between. */
+static void test_failed_seal(void)
+{
+	static const FakeSysCall calls[] = { FAKE_SYS_FSTAT, FAKE_SYS_FTRUNCATE, FAKE_SYS_FSYNC,
+					     FAKE_SYS_UNLINKAT };
+
+	for (size_t i = 0; i < G_N_ELEMENTS(calls); i++) {
+		Fixture f;
+
+		fixture_init(&f);
+		write_at(&f, "abc", 3, 0);
+		fake_sys_fail(&f.sys, calls[i], 1, 1, -EIO);
+		g_assert_cmpint(live_segment_seal(f.live), ==, -EIO);
+		expect_length(&f, 3);
+		g_assert_true(live_segment_is_named(f.live));
+		g_assert_cmpint(live_segment_seal(f.live), ==, 0);
+		g_assert_false(live_segment_is_named(f.live));
+		g_assert_cmpint(file_size(&f), ==, 3);
+		fixture_deinit(&f);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	g_test_init(&argc, &argv, NULL);
+	test_add("/live-segment/length", test_length);
+	test_add("/live-segment/durable", test_durable);
+	test_add("/live-segment/failed-sync", test_failed_sync);
+	test_add("/live-segment/failed-write", test_failed_write);
+	test_add("/live-segment/tail", test_tail);
+	test_add("/live-segment/seal", test_seal);
+	test_add("/live-segment/failed-seal", test_failed_seal);
+	return g_test_run();
+}
