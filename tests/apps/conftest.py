@@ -1,9 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Applications that end with their test, before the mounts they use; and a report of what they got."""
 
+import os
+import random
+
 import pytest
 
 import application
+
+
+@pytest.fixture
+def seed():
+    value = int(os.environ.get('WARMFS_SEED', random.randrange(2**32)))
+    print(f'WARMFS_SEED={value}')
+    return value
 
 
 @pytest.fixture

@@ -11,22 +11,18 @@ with 64 MB of zeroes, and etcd would not start again.
 """
 
 import base64
-import hashlib
 import http.client
 import json
 import os
-import random
-import threading
 
 import pytest
 
 from application import PoolShare, clean_environment, find_program, free_ports
+from ledger import PREFIX, Ledger
 from warmfs import SLOW, TestError
 
 SEGMENT = 64000000
 VALUE_BYTES = 128 * 1024
-WRITERS = 4
-PREFIX = 'warmfs/'
 
 OPTIONS = ('match=**/wal/*.tmp', f'size={SEGMENT}', 'kind=mapped', 'ahead=4')
 TWO_CLASSES = f"""
@@ -42,13 +38,6 @@ size = {SEGMENT}
 kind = stream
 ahead = 1
 """
-
-
-@pytest.fixture
-def seed():
-    value = int(os.environ.get('WARMFS_SEED', random.randrange(2**32)))
-    print(f'WARMFS_SEED={value}')
-    return value
 
 
 class Etcd:
@@ -80,10 +69,13 @@ class Etcd:
 
     def is_healthy(self):
         try:
-            with Client(self.port) as client:
+            with self.connect() as client:
                 return client.ask('GET', '/health')['health'] == 'true'
         except (OSError, http.client.HTTPException, TestError, ValueError):
             return False
+
+    def connect(self):
+        return Client(self.port)
 
     def kill(self):
         self.server.kill()
@@ -127,84 +119,6 @@ def encode(data):
     return base64.b64encode(data).decode()
 
 
-def value_of(seed, key):
-    return random.Random(f'{seed} {key}').randbytes(VALUE_BYTES)
-
-
-class Writer(threading.Thread):
-    """Puts one key after the other until etcd is gone, and remembers the digests of those acknowledged."""
-
-    def __init__(self, port, name, seed):
-        super().__init__(daemon=True)
-        self.port = port
-        self.prefix = f'{PREFIX}{name}-'
-        self.seed = seed
-        self.tried = set()
-        self.acknowledged = {}
-        self.error = None
-
-    def run(self):
-        with Client(self.port) as client:
-            for number in range(10**6):
-                key = f'{self.prefix}{number:06}'
-                value = value_of(self.seed, key)
-                self.tried.add(key)
-                try:
-                    client.put(key, value)
-                except TestError as error:
-                    # An answer, but not a yes: on a slow machine etcd gives up a request. It may still be done.
-                    self.error = error
-                    continue
-                except (OSError, http.client.HTTPException) as error:
-                    self.error = error
-                    return
-                self.acknowledged[key] = hashlib.sha256(value).digest()
-
-
-class Ledger:
-    """All that was put, by all writers."""
-
-    def __init__(self, seed):
-        self.seed = seed
-        self.n_rounds = 0
-        self.tried = set()
-        self.acknowledged = {}
-
-    def write_and_kill(self, etcd, at_least):
-        """Puts until that many are acknowledged, and kills etcd while it takes more."""
-        self.n_rounds += 1
-        writers = [Writer(etcd.port, f'{self.n_rounds}-{i}', self.seed) for i in range(WRITERS)]
-        for writer in writers:
-            writer.start()
-        try:
-            etcd.server.wait_until(lambda: self._count(writers) >= at_least, 300, f'{at_least} puts')
-        finally:
-            etcd.kill()
-            for writer in writers:
-                writer.join(20)
-        for writer in writers:
-            assert not writer.is_alive()
-            assert writer.error
-            self.tried |= writer.tried
-            self.acknowledged.update(writer.acknowledged)
-
-    @staticmethod
-    def _count(writers):
-        assert all(writer.is_alive() for writer in writers), [writer.error for writer in writers]
-        return sum(len(writer.acknowledged) for writer in writers)
-
-    def verify(self, etcd):
-        """Nothing that was acknowledged is missing, nothing is there that was not tried, every value is right."""
-        with Client(etcd.port) as client:
-            keys = client.keys()
-            lost = self.acknowledged.keys() - keys
-            assert not lost, f'{len(lost)} of {len(self.acknowledged)} acknowledged keys are lost: {sorted(lost)[:5]}'
-            assert keys <= self.tried
-            for key in sorted(keys):
-                digest = self.acknowledged.get(key) or hashlib.sha256(value_of(self.seed, key)).digest()
-                assert hashlib.sha256(client.get(key)).digest() == digest, key
-
-
 @pytest.fixture
 def data(workdir):
     path = workdir / 'data'
@@ -234,7 +148,7 @@ def test_kill_and_remount(warm, start, report, workdir, data, seed):
     etcd = Etcd(data, workdir / 'etcd.log', start)
     etcd.start()
     share = PoolShare(mount)
-    ledger = Ledger(seed)
+    ledger = Ledger(seed, (VALUE_BYTES, VALUE_BYTES))
     ledger.write_and_kill(etcd, 2500)
     made = share.read()
     check_segments(etcd, made['hits'] + made['waits'], at_least=5)
@@ -261,7 +175,7 @@ def test_first_segment_as_stream(warm, start, report, workdir, data, seed):
     etcd = Etcd(data, workdir / 'etcd.log', start)
     etcd.start()
     shares = [PoolShare(mount, name) for name in ('first', 'pipeline')]
-    ledger = Ledger(seed)
+    ledger = Ledger(seed, (VALUE_BYTES, VALUE_BYTES))
     ledger.write_and_kill(etcd, 1000)
     first, pipeline = (share.read() for share in shares)
     assert first['hits'] + first['waits'] == 1
