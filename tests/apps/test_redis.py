@@ -20,7 +20,7 @@ from application import PoolShare, find_program, run_as
 from ledger import PREFIX, Ledger
 from warmfs import MI, SLOW, TestError
 
-KIND = 'stream'
+KIND = 'append'
 SEGMENT = MI
 # Of one to 4 KiB, 2 KiB on average: a segment is full after some 500.
 VALUE_BYTES = (1, 4096)

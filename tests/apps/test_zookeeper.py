@@ -24,7 +24,7 @@ from application import PoolShare, clean_environment, find_program, free_ports
 from ledger import PREFIX, Ledger
 from warmfs import MI, SLOW, TestError
 
-KIND = 'stream'
+KIND = 'append'
 SEGMENT = MI
 # A file ends there, then at twice that, and at last beyond the segment.
 PREALLOCATED = 768 * 1024
