@@ -180,10 +180,16 @@ int live_set_add(LiveSet *set, const Segment *segment, LiveSegment **ret_live)
 
 void live_set_drop(LiveSet *set, LiveSegment *live)
 {
+	bool gone;
+
 	mutex_lock(&set->lock);
-	g_hash_table_remove(set->by_identity, live);
+	/* Somebody may have met its name before that was taken back: then it stays until he closes it. */
+	gone = --live->n_users == 0;
+	if (gone)
+		g_hash_table_remove(set->by_identity, live);
 	mutex_unlock(&set->lock);
-	live_segment_free(live);
+	if (gone)
+		live_segment_free(live);
 }
 
 static LiveSegment *find_locked(LiveSet *set, dev_t dev, ino_t ino)
