@@ -183,7 +183,8 @@ void live_set_drop(LiveSet *set, LiveSegment *live)
 	bool gone;
 
 	mutex_lock(&set->lock);
-	/* Somebody may have met its name before that was taken back: then it stays until he closes it. */
+	/* Somebody may have met its name before that was taken back: then it stays until he closes
+	 * it. */
 	gone = --live->n_users == 0;
 	if (gone)
 		g_hash_table_remove(set->by_identity, live);
