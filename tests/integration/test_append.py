@@ -13,7 +13,7 @@ import subprocess
 import pytest
 
 import warmfs
-from warmfs import KI, MI, Child, touch, wait_until, write_all
+from warmfs import KI, MI, Child, links_of, touch, wait_until, write_all
 
 SIZE = 1 * MI
 CLASS = ('match=**/*.seg', f'size={SIZE}', 'kind=append', 'ahead=2', 'linger=3600s')
@@ -37,7 +37,7 @@ def append(path, data):
 
 def live_names(mount):
     """Names in the pool of files that have another one."""
-    return [path.name for path in mount.ready_files() if os.stat(path).st_nlink > 1]
+    return [name for name in mount.pool_names('ready-') if links_of(mount.pool / name) > 1]
 
 
 def is_plain(source, name, data):

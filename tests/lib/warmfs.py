@@ -78,6 +78,14 @@ def die_with_parent():
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def links_of(path):
+    """How many names a file has; 0 if it is not there any more."""
+    try:
+        return os.lstat(path).st_nlink
+    except FileNotFoundError:
+        return 0
+
+
 def wait_until(condition, seconds=20, what=None):
     """Polls until condition() is true and returns its value; fails after that long.
 
@@ -452,7 +460,9 @@ class Mount:
         return sorted(name for name in os.listdir(self.pool) if name.startswith(prefix))
 
     def ready_files(self):
-        return [self.pool / name for name in self.pool_names('ready-')]
+        """Those that nobody has: a live segment's file has its name there too, beside the application's."""
+        return [path for path in (self.pool / name for name in self.pool_names('ready-'))
+                if links_of(path) == 1]
 
     def counters(self, name=None):
         """The counters, as a dict, of the one class or the named one; asked of the daemon now."""
@@ -498,9 +508,15 @@ class Mount:
         return self.wait_counters(name, seconds, ready=count)
 
     def wait_settled(self, count, seconds=30):
-        """Waits until the pool holds exactly that many ready files and nothing half-made."""
-        wait_until(lambda: len(self.pool_names('ready-')) == count and not self.pool_names('warming'),
+        """Waits until the pool holds exactly that many ready files, which the daemon counts, and nothing half-made."""
+        wait_until(lambda: len(self.ready_files()) == count and not self.pool_names('warming')
+                   and self._ready_of_all_classes() == count,
                    seconds, lambda: f'{count} segments in the pool: it has {self.pool_names()}')
+
+    def _ready_of_all_classes(self):
+        self.counters()
+        classes = {match[1] for match in COUNTER_LINE.finditer(self.log())}
+        return sum(self.last_counters(name)['ready'] for name in classes)
 
     # Ending
 
