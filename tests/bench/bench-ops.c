@@ -33,6 +33,7 @@
 
 #define NS_PER_S     1000000000ull
 #define UNIT_BYTES   4096ul
+#define RECORD_MAX   (1ul << 20)
 #define BATCH_MAX    1024
 #define TARGETS_MAX  8
 #define DIRENT_BYTES 32768
@@ -48,6 +49,9 @@ typedef struct Options {
 	size_t chunk_bytes;
 	/* `fill` begins with fallocate, as an application that preallocates does. */
 	bool fallocate;
+	/* Of one record of `append`, and what its last one is. */
+	size_t unit_bytes;
+	int last_byte;
 	/* Names come again after that many. */
 	size_t n_files;
 	/* `stat` asks the server even where the kernel has valid attributes. */
@@ -82,6 +86,7 @@ typedef struct Operation {
 } Operation;
 
 static char page[UNIT_BYTES];
+static char record[RECORD_MAX];
 
 static _Noreturn void __attribute__((format(printf, 1, 2))) die(const char *format, ...)
 {
@@ -126,6 +131,14 @@ static void file_prepare(const Options *options, Target *target)
 		errno = error;
 		die("%s %s", options->grow, target->path);
 	}
+}
+
+static void append_prepare(const Options *options, Target *target)
+{
+	(void)options;
+	target->fd = open(target->path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
+	if (target->fd < 0)
+		die("open %s", target->path);
 }
 
 static void map_prepare(const Options *options, Target *target)
@@ -236,6 +249,20 @@ static void sync_run(const Options *options, Target *target, size_t nth)
 		die("fdatasync %s", target->path);
 }
 
+static void append_run(const Options *options, Target *target, size_t nth)
+{
+	(void)nth;
+	if (write(target->fd, record, options->unit_bytes) != (ssize_t)options->unit_bytes)
+		die("append to %s", target->path);
+}
+
+static void append_sync_run(const Options *options, Target *target, size_t nth)
+{
+	append_run(options, target, nth);
+	if (fdatasync(target->fd) < 0)
+		die("fdatasync %s", target->path);
+}
+
 static void no_prepare(const Options *options, Target *target)
 {
 	(void)options;
@@ -275,6 +302,12 @@ static const Operation operations[] = {
 	  .sample_is_batch = true,
 	  .flush = true },
 	{ .name = "sync", .prepare = file_prepare, .run = sync_run, .flush = true },
+	{ .name = "append",
+	  .prepare = append_prepare,
+	  .run = append_run,
+	  .sample_is_batch = true,
+	  .flush = true },
+	{ .name = "append_sync", .prepare = append_prepare, .run = append_sync_run, .flush = true },
 	{ .name = "fill", .prepare = no_prepare, .run = fill_run },
 };
 
@@ -356,18 +389,23 @@ static void target_finish(const Operation *operation, Target *target)
 
 /* ---- the command line -------------------------------------------------------------------- */
 
-static size_t parse_size(const char *key, const char *value, size_t max)
+static size_t parse_number(const char *key, const char *value, size_t min, size_t max)
 {
 	char *end;
 	unsigned long long number;
 
 	errno = 0;
 	number = strtoull(value, &end, 10);
-	if (errno || end == value || *end || number < 1 || number > max) {
+	if (errno || end == value || *end || number < min || number > max) {
 		errno = EINVAL;
-		die("%s=%s is not a number from 1 to %zu", key, value, max);
+		die("%s=%s is not a number from %zu to %zu", key, value, min, max);
 	}
 	return (size_t)number;
+}
+
+static size_t parse_size(const char *key, const char *value, size_t max)
+{
+	return parse_number(key, value, 1, max);
 }
 
 /* False if `argument` is not KEY=VALUE but the first target. */
@@ -392,6 +430,10 @@ static bool option_set(Options *options, const char *argument)
 		options->size_bytes = parse_size(key, value, 1ul << 40);
 	else if (!strcmp(key, "chunk"))
 		options->chunk_bytes = parse_size(key, value, 1 << 30);
+	else if (!strcmp(key, "unit"))
+		options->unit_bytes = parse_size(key, value, RECORD_MAX);
+	else if (!strcmp(key, "last_byte"))
+		options->last_byte = (int)parse_number(key, value, 0, UINT8_MAX);
 	else if (!strcmp(key, "grow"))
 		options->grow = value;
 	else if (!strcmp(key, "suffix"))
@@ -436,6 +478,8 @@ int main(int argc, char **argv)
 			    .n_files = SIZE_MAX,
 			    .size_bytes = UNIT_BYTES,
 			    .chunk_bytes = UNIT_BYTES,
+			    .unit_bytes = UNIT_BYTES,
+			    .last_byte = 'w',
 			    .suffix = "" };
 	const Operation *operation = argc > 1 ? operation_find(argv[1]) : NULL;
 	int first = 2;
@@ -450,6 +494,8 @@ int main(int argc, char **argv)
 	}
 	options_check(&options);
 	memset(page, 'w', sizeof(page));
+	memset(record, 'w', sizeof(record));
+	record[options.unit_bytes - 1] = (char)options.last_byte;
 	for (size_t t = 0; t < n_targets; t++) {
 		targets[t].path = argv[first + (int)t];
 		targets[t].fd = -1;

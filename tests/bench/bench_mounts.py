@@ -143,9 +143,9 @@ class Daemon:
 class Warmfs(Daemon):
     """warmfs with one class, for names that end in .seg."""
 
-    def __init__(self, binary, source, mountpoint, log, size_bytes, ahead, more="",
+    def __init__(self, binary, source, mountpoint, log, size_bytes, ahead, kind="mapped", more="",
                  environment=None):
-        options = f"match=**/*.seg,size={size_bytes},kind=mapped,ahead={ahead}{more}"
+        options = f"match=**/*.seg,size={size_bytes},kind={kind},ahead={ahead}{more}"
         super().__init__("warmfs", [binary, "-f", "-o", options, source, mountpoint], mountpoint,
                          log, environment)
         self.ahead = ahead
@@ -168,6 +168,18 @@ class Warmfs(Daemon):
         self.wait(lambda: self.counters().get("ready", 0) >= self.ahead, FILL_TIMEOUT_S,
                   "fill its pool")
         time.sleep(POLL_S)
+
+
+def require_fuse_io_uring():
+    """FUSE talks through io_uring only where the administrator has said so."""
+    switch = "/sys/module/fuse/parameters/enable_uring"
+    try:
+        with open(switch, encoding="utf-8") as file:
+            on = file.read().strip() in ("Y", "1")
+    except OSError as error:
+        raise NotMeasured("this kernel has no io_uring for FUSE") from error
+    if not on:
+        raise NotMeasured(f"io_uring for FUSE is off in {switch}")
 
 
 @contextlib.contextmanager

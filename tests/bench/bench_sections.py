@@ -7,7 +7,8 @@ import subprocess
 import time
 
 from bench_mounts import (BenchError, Daemon, NotMeasured, Warmfs, build_passthrough_hp,
-                          die_with_parent, loop_filesystem, run, spread_subdirectories)
+                          die_with_parent, loop_filesystem, require_fuse_io_uring, run,
+                          spread_subdirectories)
 from bench_table import Row
 
 MIB = 1 << 20
@@ -23,6 +24,8 @@ class Scale:
         self.segment_bytes = (16 if quick else 256) * MIB
         self.ahead = 2 if quick else 8
         self.single_creates = 2 if quick else 5
+        self.append_bytes = (4 if quick else 64) * MIB
+        self.appends = 1000 if quick else 50000
         self.syncs = 200 if quick else 3000
         self.write_passes = 2 if quick else 6
         self.loop_bytes = (160 if quick else 2048) * MIB
@@ -72,9 +75,11 @@ class Bench:
 class Site:
     """One filesystem with a native directory, a warmfs mount, and a fresh directory a round."""
 
-    def __init__(self, bench, base, ahead):
+    def __init__(self, bench, base, segment_bytes, ahead, kind="mapped", more=""):
         self.bench = bench
         self.base = base
+        self.segment_bytes = segment_bytes
+        self.kind = kind
         self.native_top = bench.directory(base, "native")
         self.source = bench.directory(base, "source")
         self.mountpoint = bench.directory(base, "mnt")
@@ -83,14 +88,17 @@ class Site:
         spread_subdirectories(self.source)
         self.warmfs = bench.stack.enter_context(
             Warmfs(bench.tool("fs", "warmfs"), self.source, self.mountpoint,
-                   os.path.join(bench.base, f"warmfs-{os.path.basename(base)}.log"),
-                   bench.scale.segment_bytes, ahead))
+                   os.path.join(bench.base, f"warmfs-{base.replace('/', '-')}.log"),
+                   segment_bytes, ahead, kind, more))
 
     def round_directories(self, name):
-        paths = [os.path.join(top, name) for top in (self.native_top, self.mountpoint)]
-        for path in paths:
-            os.mkdir(path)
-        return paths
+        return [self.round_directory(top, name) for top in (self.native_top, self.mountpoint)]
+
+    @staticmethod
+    def round_directory(top, name):
+        path = os.path.join(top, name)
+        os.mkdir(path)
+        return path
 
     def take(self, prefix, count=1):
         """Creates segments from a full pool: the timings, once the pool is full again."""
@@ -107,7 +115,8 @@ class Site:
     def segment(self, prefix):
         self.take(prefix)
         path = f"{prefix}000000.seg"
-        if os.stat(path).st_size != self.bench.scale.segment_bytes:
+        born_bytes = self.segment_bytes if self.kind == "mapped" else 0
+        if os.stat(path).st_size != born_bytes:
             raise BenchError(f"{path} is no segment: {os.stat(path).st_size} bytes")
         return path
 
@@ -131,12 +140,12 @@ class CreateSection:
         size = f"{scale.segment_bytes // MIB} MiB"
         return [
             Row(self.name, f"create a {size} segment, pool full", "empty file on passthrough_hp",
-                "create.hp", "create.warmfs", "ns", "time", at_most=3),
+                "create.hp", "create.warmfs", "ns", "time", at_most=3, needs="hp"),
             Row(self.name, f"create a {size} segment, pool full", "fallocate, zeros, fsync",
                 "create.fill", "create.warmfs", "ns", "faster", at_least=100),
             Row(self.name, f"create {scale.ahead} such segments in a row, each",
                 "empty files on passthrough_hp", "create.hp_burst", "create.warmfs_burst", "ns",
-                "time"),
+                "time", needs="hp"),
             Row(self.name, f"create a {size} segment, pool full", "empty file, native",
                 "create.native", "create.warmfs", "ns", "time"),
         ]
@@ -253,6 +262,79 @@ class SyncSection:
         remove_large_files(native, mounted)
 
 
+class AppendSection:
+    """Records appended to a file that is born empty: into a segment, and to a fresh native file.
+
+    A record that ends in a zero byte is a case of its own: after a power cut such an end cannot be
+    found by looking at the file, so there is more to make durable.
+    """
+
+    name_of_unit = {256: "256 B", 65536: "64 KiB"}
+
+    def __init__(self, name, place, where, targets, unsynced):
+        self.name, self.place, self.where = name, place, where
+        # The least ratios: of appends, those through io_uring, and those that end in a zero byte.
+        self.plain_least, self.uring_least, self.zero_least = targets
+        self.unsynced = unsynced
+
+    def rows(self, _scale):
+        what = f"4 KiB append + fdatasync, {self.where}"
+        native = "append to a fresh file"
+        sync, zero = f"{self.name}.sync", f"{self.name}.zero"
+        rows = [
+            Row(self.name, what, native, f"{sync}.native", f"{sync}.warmfs", "/s", "rate",
+                at_least=self.plain_least),
+            Row(self.name, f"{what}: p99", native, f"{sync}.native.p99", f"{sync}.warmfs.p99", "ns",
+                "time", at_most=1),
+            Row(self.name, f"{what}, io_uring", native, f"{sync}.native", f"{sync}.uring", "/s",
+                "rate", at_least=self.uring_least, needs="uring"),
+            Row(self.name, f"{what}, last byte zero", native, f"{zero}.native", f"{zero}.warmfs",
+                "/s", "rate", at_least=self.zero_least),
+        ]
+        for unit, unit_name in self.name_of_unit.items() if self.unsynced else ():
+            rows += [Row(self.name, f"{unit_name} append, not synced", other_name,
+                         f"{self.name}.{unit}.{other}", f"{self.name}.{unit}.warmfs", "/s", "rate")
+                     for other, other_name in (("native", native), ("stream", "stream segment"))]
+        return rows
+
+    def setup(self, bench, places):
+        self.bench, self.site = bench, places.growing(self.place)
+        self.others = {"uring": places.growing_uring(self.place)}
+        if self.unsynced:
+            self.others["stream"] = places.stream(self.place)
+
+    def round(self, number):
+        scale = self.bench.scale
+        native, mounted = self.site.round_directories(f"{self.name}-{number}")
+        tops = {"warmfs": (self.site, mounted)}
+        for name, site in self.others.items():
+            if site:
+                top = site.round_directory(site.mountpoint, f"{self.name}-{number}")
+                tops[name] = (site, top)
+        measured = {"sync": ("append_sync", ("warmfs", "uring"), scale.syncs, {"batch": 250}),
+                    "zero": ("append_sync", ("warmfs",), scale.syncs,
+                             {"batch": 250, "last_byte": 0})}
+        for unit in self.name_of_unit if self.unsynced else ():
+            count = min(scale.append_bytes // unit, scale.appends)
+            measured[unit] = ("append", ("warmfs", "stream"), count, {"batch": 100, "unit": unit})
+        for what, (operation, names, count, options) in measured.items():
+            paths = {"native": f"{native}/{what}"}
+            for name in names:
+                if name in tops:
+                    site, top = tops[name]
+                    paths[name] = site.segment(f"{top}/{what}-")
+            self.measure(what, operation, paths, count=count, **options)
+        remove_large_files(native, *(top for _, top in tops.values()))
+
+    def measure(self, what, operation, paths, **options):
+        results = self.bench.ops(operation, *paths.values(), **options)
+        for name, timings in zip(paths, results):
+            series = f"{self.name}.{what}.{name}"
+            self.bench.record(series, timings["count"] * 1e9 / timings["total_ns"])
+            self.bench.record(f"{series}.p50", timings["p50_ns"])
+            self.bench.record(f"{series}.p99", timings["p99_ns"])
+
+
 class WriteSection:
     """Buffered writes over blocks that are there already. What libfuse's own example reaches is what
     the kernel's passthrough costs."""
@@ -306,7 +388,8 @@ class PlainSection:
 
     def rows(self, scale):
         return [Row(self.name, label + (f" of {scale.plain_files}" if name == "readdir" else ""),
-                    other_label, f"plain.{name}.{other}", f"plain.{name}.warmfs", "ns", "time")
+                    other_label, f"plain.{name}.{other}", f"plain.{name}.warmfs", "ns", "time",
+                    needs=other)
                 for name, (label, _) in self.operations.items()
                 for other, other_label in (("hp", "passthrough_hp"), ("native", "native"))]
 
@@ -359,7 +442,8 @@ class BlockedSection:
         bench.stack.enter_context(
             Warmfs(bench.tool("fs", "warmfs"), bench.directory("blocked", "source"),
                    self.mountpoint, os.path.join(bench.base, "warmfs-blocked.log"),
-                   bench.scale.blocked_segment_bytes, 0, ",timeout=60s", environment))
+                   bench.scale.blocked_segment_bytes, 0, more=",timeout=60s",
+                   environment=environment))
 
     def round(self, number):
         scale = self.bench.scale
@@ -399,35 +483,63 @@ class Places:
     def __init__(self, bench):
         self.bench = bench
         self.made = {}
-        self.hp_missing = None
+        # What is not on this machine -> why.
+        self.missing = {}
+
+    def make(self, name, function, *args):
+        if name not in self.made:
+            self.made[name] = function(*args)
+        return self.made[name]
+
+    def make_if_there(self, needed, name, function, *args):
+        """None for what is not on this machine, and may well be missing."""
+        try:
+            return self.make(name, function, *args)
+        except NotMeasured as error:
+            self.missing[needed] = str(error)
+            return self.made.setdefault(name, None)
 
     def disk(self):
-        if "disk" not in self.made:
-            self.made["disk"] = Site(self.bench, "disk", self.bench.scale.ahead)
-        return self.made["disk"]
+        scale = self.bench.scale
+        return self.make("disk", Site, self.bench, "disk", scale.segment_bytes, scale.ahead)
 
     def loop(self):
-        if "loop" not in self.made:
-            bench = self.bench
+        return self.make("loop", self.start_loop)
 
-            def fill(image, size):
-                bench.ops("fill", image, size=size, chunk=MIB, fallocate=1)
+    def growing(self, place):
+        """Where files are born empty, on the disk or on the loop device."""
+        return self.make(f"{place}/growing", self.start_growing, place, "growing", "append")
 
-            mountpoint = os.path.join(bench.base, "loop")
-            bench.stack.enter_context(loop_filesystem(os.path.join(bench.base, "loop.img"),
-                                                      bench.scale.loop_bytes, mountpoint, fill))
-            self.made["loop"] = Site(bench, "loop", 1)
-        return self.made["loop"]
+    def growing_uring(self, place):
+        """The same through io_uring, or None."""
+        return self.make_if_there("uring", f"{place}/uring", self.start_uring, place)
+
+    def stream(self, place):
+        return self.make(f"{place}/stream", self.start_growing, place, "stream", "stream")
 
     def passthrough_hp(self):
         """Its mount point, or None where it cannot be built."""
-        if "hp" not in self.made:
-            try:
-                self.made["hp"] = self.start_passthrough_hp()
-            except NotMeasured as error:
-                self.made["hp"] = None
-                self.hp_missing = str(error)
-        return self.made["hp"]
+        return self.make_if_there("hp", "hp", self.start_passthrough_hp)
+
+    def start_loop(self):
+        bench = self.bench
+
+        def fill(image, size):
+            bench.ops("fill", image, size=size, chunk=MIB, fallocate=1)
+
+        mountpoint = os.path.join(bench.base, "loop")
+        bench.stack.enter_context(loop_filesystem(os.path.join(bench.base, "loop.img"),
+                                                  bench.scale.loop_bytes, mountpoint, fill))
+        return Site(bench, "loop", bench.scale.segment_bytes, 1)
+
+    def start_growing(self, place, name, kind, more=""):
+        # The filesystem that it is to be on.
+        getattr(self, place)()
+        return Site(self.bench, f"{place}/{name}", self.bench.scale.append_bytes, 1, kind, more)
+
+    def start_uring(self, place):
+        require_fuse_io_uring()
+        return self.start_growing(place, "uring", "append", ",io_uring")
 
     def start_passthrough_hp(self):
         bench = self.bench
@@ -446,4 +558,6 @@ def sections():
     return [CreateSection(), StoreSection(),
             SyncSection("sync", "disk", "this disk", 1.25),
             SyncSection("loop", "loop", "loop device", 2.4),
+            AppendSection("append", "disk", "this disk", (1.1, 1.2, 0.9), unsynced=True),
+            AppendSection("append-loop", "loop", "loop device", (2.2, 2.4, 1.5), unsynced=False),
             WriteSection(), BlockedSection(), PlainSection()]

@@ -27,6 +27,8 @@ class Row:
     kind: str
     at_most: Optional[float] = None
     at_least: Optional[float] = None
+    # What may be missing on a machine.
+    needs: Optional[str] = None
 
     def target(self):
         if self.at_most is not None:
@@ -63,8 +65,7 @@ def evaluate(row, series, reasons, judge):
     other, ours = series.get(row.other, []), series.get(row.ours, [])
     ratio_of, _ = RATIOS[row.kind]
     if not other or len(other) != len(ours):
-        needed = "hp" if ".hp" in row.other else row.section
-        result["not_measured"] = reasons.get(row.section) or reasons.get(needed) or "no values"
+        result["not_measured"] = reasons.get(row.section) or reasons.get(row.needs) or "no values"
         return result
     ratios = [ratio_of(*pair) for pair in zip(other, ours)]
     ratio = statistics.median(ratios)
