@@ -8,6 +8,7 @@
 #include "fs/fs-session.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -169,6 +170,21 @@ static bool recover(FsSession *session, GError **error)
 	return r == 0 || fail(error, "recovery", -r);
 }
 
+/* For a mount that prepares nothing: the pool stays as it is, but every file must have its true length. */
+static bool recover_only(FsSession *session, GError **error)
+{
+	struct stat attr;
+	bool ok;
+
+	if (fstatat(session->fs.root_fd, POOL_DIR_NAME, &attr, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT)
+		return true;
+	session->pool_dir = pool_dir_open(session->fs.root_fd, session->options->source, &session->log, error);
+	ok = session->pool_dir && recover(session, error);
+	session->live_table = live_table_close(session->live_table);
+	session->pool_dir = pool_dir_close(session->pool_dir);
+	return ok;
+}
+
 static void set_up_live(FsSession *session)
 {
 	LivePlace place = { .sys = &sys_kernel, .table = session->live_table,
@@ -186,7 +202,7 @@ static bool set_up_pool(FsSession *session, GError **error)
 
 	if (class_rules_count(options->rules) == 0) {
 		log_warning(&session->log, "neither match= nor config= given: no file will be prepared");
-		return true;
+		return recover_only(session, error);
 	}
 	session->pool_dir = pool_dir_open(session->fs.root_fd, options->source, &session->log, error);
 	if (!session->pool_dir || !recover(session, error) ||

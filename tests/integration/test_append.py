@@ -243,6 +243,17 @@ def test_killed(warm, mount, options, tail, sync):
     assert live_names(again) == []
 
 
+def test_killed_then_served_without_classes(warm, mount):
+    append(mount.point / 'a.seg', b'here\0')
+    ready = len(mount.ready_files())
+    mount.kill()
+    mount.close()
+    again = warm()
+    assert (again.point / 'a.seg').read_bytes() == b'here\0'
+    assert is_plain(again.src, 'a.seg', b'here\0')
+    assert (len(again.ready_files()), live_names(again)) == (ready, [])
+
+
 def test_killed_then_checked(warm, mount, options):
     data = b'checked\0'
     append(mount.point / 'a.seg', data)
