@@ -9,6 +9,7 @@
 
 #include "alloc/cleanup.h"
 #include "alloc/segment-name.h"
+#include "alloc/segment-trailer.h"
 #include "alloc/sync.h"
 #include "alloc/warmer.h"
 
@@ -34,10 +35,12 @@ static FileProvider *file_provider(SegmentProvider *base)
 	return (FileProvider *)base;
 }
 
-/* What a ready segment's size must be. Published, it is size_bytes or empty. */
+/* What a ready segment's size must be. Only a `mapped` one gets another when it is published. */
 static off_t ready_size(const SegmentClass *class)
 {
-	return segment_kind_is_full(class->kind) ? (off_t)class->size_bytes + 1 : 0;
+	if (class->kind == SEGMENT_KIND_APPEND)
+		return segment_trailer_end(class->size_bytes);
+	return class->kind == SEGMENT_KIND_MAPPED ? class->size_bytes + 1 : 0;
 }
 
 static void hold(FileProvider *provider, uint64_t bytes)
@@ -118,13 +121,12 @@ static int map_and_populate(FileProvider *provider, Segment *segment, const atom
 }
 
 /* Marks the file as one that nobody has had, and names it so. */
-static int mark_ready(FileProvider *provider, Segment *segment)
+static int mark_ready(FileProvider *provider, Segment *segment, const char *name)
 {
 	const Sys *sys = provider->sys;
-	char name[SEGMENT_NAME_SIZE];
 	int r;
 
-	if (segment_kind_is_full(segment->class->kind)) {
+	if (segment->class->kind == SEGMENT_KIND_MAPPED) {
 		r = sys->ftruncate(sys, segment->fd, ready_size(segment->class));
 		if (r < 0)
 			return r;
@@ -132,7 +134,6 @@ static int mark_ready(FileProvider *provider, Segment *segment)
 	r = sys->futimens(sys, segment->fd, never);
 	if (r < 0)
 		return r;
-	segment_name_ready(name, segment->class, atomic_fetch_add(&provider->next_serial, 1));
 	r = sys->renameat2(sys, provider->dir->segments_fd, segment->name, provider->dir->segments_fd,
 			   name, 0);
 	if (r < 0)
@@ -144,16 +145,22 @@ static int mark_ready(FileProvider *provider, Segment *segment)
 static int prepare_new(FileProvider *provider, const SegmentClass *class, const atomic_bool *cancel,
 		       Segment **ret_segment)
 {
+	const Sys *sys = provider->sys;
+	char name[SEGMENT_NAME_SIZE];
 	Segment *segment;
 	int r = create_file(provider, class, &segment);
 
 	if (r < 0)
 		return r;
-	r = warmer_fill(provider->sys, segment->fd, class, cancel);
+	segment_name_ready(name, class, atomic_fetch_add(&provider->next_serial, 1));
+	if (class->kind == SEGMENT_KIND_APPEND)
+		r = segment_trailer_make(sys, segment->fd, class->size_bytes, name);
+	if (r == 0)
+		r = warmer_fill(sys, segment->fd, class, cancel);
 	if (r == 0)
 		r = map_and_populate(provider, segment, cancel);
 	if (r == 0)
-		r = mark_ready(provider, segment);
+		r = mark_ready(provider, segment, name);
 	if (r < 0) {
 		file_provider_discard(&provider->base, segment);
 		return r;
@@ -174,6 +181,7 @@ static int open_adoptable(FileProvider *provider, Segment *segment)
 {
 	const Sys *sys = provider->sys;
 	struct stat attr;
+	uint64_t length;
 	int r = sys->openat(sys, provider->dir->segments_fd, segment->name,
 			    O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0);
 
@@ -184,6 +192,9 @@ static int open_adoptable(FileProvider *provider, Segment *segment)
 	if (r < 0)
 		return r;
 	if (!is_untouched(&attr, segment->class))
+		return -EUCLEAN;
+	if (segment->class->kind == SEGMENT_KIND_APPEND &&
+	    segment_trailer_read(sys, segment->fd, segment->class->size_bytes, segment->name, &length) < 0)
 		return -EUCLEAN;
 	segment->uid = attr.st_uid;
 	segment->gid = attr.st_gid;
@@ -273,12 +284,12 @@ static int file_provider_prepare(SegmentProvider *base, const SegmentClass *clas
 /* Reserves, so that a full disk is an error now and not a SIGBUS later, but writes nothing. */
 static int reserve_blocks(const Sys *sys, int fd, const SegmentClass *class)
 {
-	int mode = segment_kind_is_full(class->kind) ? 0 : FALLOC_FL_KEEP_SIZE;
+	int mode = class->kind == SEGMENT_KIND_MAPPED ? 0 : FALLOC_FL_KEEP_SIZE;
 	int r = sys->fallocate(sys, fd, mode, 0, class->size_bytes);
 
 	if (r == -EOPNOTSUPP)
 		r = 0;
-	if (r == 0 && segment_kind_is_full(class->kind))
+	if (r == 0 && class->kind == SEGMENT_KIND_MAPPED)
 		r = sys->ftruncate(sys, fd, ready_size(class));
 	return r;
 }
@@ -331,7 +342,7 @@ static int give_name(FileProvider *provider, const Segment *segment, const Segme
 	const Sys *sys = provider->sys;
 	int pool_fd = provider->dir->segments_fd;
 
-	if (segment->class->kind == SEGMENT_KIND_APPEND)
+	if (segment_becomes_live(segment))
 		return sys->linkat(sys, pool_fd, segment->name, target->dir_fd, target->name);
 	return sys->renameat2(sys, pool_fd, segment->name, target->dir_fd, target->name, RENAME_NOREPLACE);
 }
@@ -340,7 +351,7 @@ static int take_name_back(FileProvider *provider, const Segment *segment, const 
 {
 	const Sys *sys = provider->sys;
 
-	if (segment->class->kind == SEGMENT_KIND_APPEND)
+	if (segment_becomes_live(segment))
 		return sys->unlinkat(sys, target->dir_fd, target->name, 0);
 	return sys->renameat2(sys, target->dir_fd, target->name, provider->dir->segments_fd, segment->name,
 			      RENAME_NOREPLACE);
@@ -351,7 +362,7 @@ static int name_and_cut(FileProvider *provider, Segment *segment, const SegmentT
 	const Sys *sys = provider->sys;
 	int r = give_name(provider, segment, target);
 
-	if (r < 0 || !segment_kind_is_full(segment->class->kind))
+	if (r < 0 || segment->class->kind != SEGMENT_KIND_MAPPED)
 		return r;
 	r = sys->ftruncate(sys, segment->fd, segment->class->size_bytes);
 	if (r < 0 && take_name_back(provider, segment, target) < 0) {

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "alloc/cleanup.h"
+#include "alloc/segment-trailer.h"
 
 int live_segment_new(const LivePlace *place, const Segment *segment, LiveSegment **ret_live)
 {
@@ -70,16 +71,41 @@ static void set_length_locked(LiveSegment *live, uint64_t length)
 		live_table_set_length(live->place->table, live->index, length);
 }
 
-static int record_durable_locked(LiveSegment *live, uint64_t length)
+/* Durable with the next sync. */
+static int record_locked(LiveSegment *live, uint64_t length)
 {
 	int r;
 
-	if (live->index < 0 || live->durable_length >= length)
+	if (live->recorded_length >= length)
 		return 0;
-	r = live_table_set_durable(live->place->table, live->index, length);
+	r = segment_trailer_record(live->place->sys, live->fd, live->capacity_bytes, live->name,
+				   ++live->n_records, length);
 	if (r == 0)
-		live->durable_length = length;
+		live->recorded_length = length;
 	return r;
+}
+
+static int synced_locked(LiveSegment *live, int r, uint64_t recorded_length)
+{
+	/* A page that could not be written is not tried again by itself. */
+	if (r < 0)
+		live->recorded_length = live->durable_length;
+	else
+		live->durable_length = MAX(live->durable_length, recorded_length);
+	return r;
+}
+
+static int record_durable_locked(LiveSegment *live, uint64_t length)
+{
+	const Sys *sys = live->place->sys;
+	int r;
+
+	if (live->durable_length >= length)
+		return 0;
+	r = record_locked(live, length);
+	if (r == 0)
+		r = sys->fdatasync(sys, live->fd);
+	return synced_locked(live, r, live->recorded_length);
 }
 
 static int write_fully(const Sys *sys, int fd, const char *data, size_t size, off_t offset)
@@ -124,18 +150,6 @@ static int clean_tail_locked(LiveSegment *live, char *ret_last)
 	return 0;
 }
 
-/* To a length beyond the present one. What lies between is zero then. */
-static int grow_locked(LiveSegment *live, uint64_t length)
-{
-	const Sys *sys = live->place->sys;
-	char last;
-	int r = clean_tail_locked(live, &last);
-
-	if (r == 0 && length > live->capacity_bytes && length > live->length)
-		r = sys->ftruncate(sys, live->fd, length);
-	return r;
-}
-
 static void touch(LiveSegment *live)
 {
 	static const struct timespec now[2] = { { .tv_nsec = UTIME_OMIT },
@@ -165,6 +179,19 @@ static bool hides_synced_end(const LiveSegment *live, const char *data, uint64_t
 	       data[end - 1 - offset] == 0;
 }
 
+/* The file is cut here and now; what remains to be done for it is live_segment_finish's. */
+static int seal_locked(LiveSegment *live, uint64_t length)
+{
+	const Sys *sys = live->place->sys;
+	int r = sys->ftruncate(sys, live->fd, length);
+
+	if (r < 0)
+		return r;
+	set_length_locked(live, length);
+	live->sealed = true;
+	return 0;
+}
+
 static ssize_t write_locked(LiveSegment *live, const char *data, size_t size, uint64_t offset)
 {
 	const Sys *sys = live->place->sys;
@@ -172,14 +199,16 @@ static ssize_t write_locked(LiveSegment *live, const char *data, size_t size, ui
 	int r = 0;
 	char last;
 
-	if (offset > live->length)
+	if (offset + size > live->capacity_bytes)
+		r = seal_locked(live, live->length);
+	else if (offset > live->length)
 		r = clean_tail_locked(live, &last);
-	if (r == 0 && hides_synced_end(live, data, offset, size))
+	if (r == 0 && !live->sealed && hides_synced_end(live, data, offset, size))
 		r = record_durable_locked(live, live->synced_length);
 	if (r < 0)
 		return r;
 	n = sys->pwrite(sys, live->fd, data, size, offset);
-	if (n > 0 && offset + n > live->length)
+	if (n > 0 && !live->sealed && offset + n > live->length)
 		set_length_locked(live, offset + n);
 	return n;
 }
@@ -192,31 +221,17 @@ ssize_t live_segment_write(LiveSegment *live, const void *data, size_t size, off
 	return write_locked(live, data, size, offset);
 }
 
-/* The file is cut here and now; what remains to be done for it is live_segment_finish's. */
-static int seal_locked(LiveSegment *live, uint64_t length)
-{
-	const Sys *sys = live->place->sys;
-	struct stat attr;
-	int r = sys->fstat(sys, live->fd, &attr);
-
-	if (r == 0 && (uint64_t)attr.st_size != length)
-		r = sys->ftruncate(sys, live->fd, length);
-	if (r < 0)
-		return r;
-	set_length_locked(live, length);
-	live->sealed = true;
-	return 0;
-}
-
 static int truncate_locked(LiveSegment *live, uint64_t size)
 {
-	int r;
+	int r = 0;
+	char last;
 
-	if (live->sealed)
+	if (!live->sealed && (size < live->length || size > live->capacity_bytes))
+		r = seal_locked(live, MIN(size, live->length));
+	if (r == 0 && live->sealed)
 		return live->place->sys->ftruncate(live->place->sys, live->fd, size);
-	if (size < live->length)
-		return seal_locked(live, size);
-	r = size > live->length ? grow_locked(live, size) : 0;
+	if (r == 0 && size > live->length)
+		r = clean_tail_locked(live, &last);
 	if (r < 0)
 		return r;
 	if (size > live->length) {
@@ -240,22 +255,17 @@ int live_segment_truncate(LiveSegment *live, off_t size)
 	return r == 0 && sealed ? live_segment_finish(live) : r;
 }
 
-static int reserve_locked(LiveSegment *live, int mode, uint64_t offset, uint64_t length)
+/* The blocks are there. */
+static int reserve_locked(LiveSegment *live, int mode, uint64_t end)
 {
-	const Sys *sys = live->place->sys;
-	uint64_t end = offset + length;
+	bool grows = end > live->length && !(mode & FALLOC_FL_KEEP_SIZE);
 	char last;
-	int r = 0;
+	int r = grows ? clean_tail_locked(live, &last) : 0;
 
-	if (end > live->length && !(mode & FALLOC_FL_KEEP_SIZE))
-		r = clean_tail_locked(live, &last);
-	/* Natively beyond the capacity; up to it the blocks are there. */
-	if (r == 0 && end > live->capacity_bytes)
-		r = sys->fallocate(sys, live->fd, mode, offset, length);
 	if (r < 0)
 		return r;
 	touch(live);
-	if (end <= live->length || (mode & FALLOC_FL_KEEP_SIZE))
+	if (!grows)
 		return 0;
 	set_length_locked(live, end);
 	return record_durable_locked(live, end);
@@ -264,6 +274,7 @@ static int reserve_locked(LiveSegment *live, int mode, uint64_t offset, uint64_t
 int live_segment_fallocate(LiveSegment *live, int mode, off_t offset, off_t length)
 {
 	const Sys *sys = live->place->sys;
+	uint64_t end = (uint64_t)offset + length;
 	bool sealed;
 	int r = 0;
 
@@ -272,14 +283,14 @@ int live_segment_fallocate(LiveSegment *live, int mode, off_t offset, off_t leng
 	if (offset > G_MAXINT64 - length)
 		return -EFBIG;
 	mutex_lock(&live->lock);
-	/* What moves or removes blocks is done by the filesystem, on a plain file. */
-	if (!live->sealed && (mode & ~FALLOC_FL_KEEP_SIZE))
+	/* What moves, removes or adds blocks is done by the filesystem, on a plain file. */
+	if (!live->sealed && ((mode & ~FALLOC_FL_KEEP_SIZE) || end > live->capacity_bytes))
 		r = seal_locked(live, live->length);
 	sealed = live->sealed;
 	if (r == 0 && sealed)
 		r = sys->fallocate(sys, live->fd, mode, offset, length);
 	else if (r == 0)
-		r = reserve_locked(live, mode, offset, length);
+		r = reserve_locked(live, mode, end);
 	mutex_unlock(&live->lock);
 	if (sealed)
 		live_segment_finish(live);
@@ -302,30 +313,26 @@ off_t live_segment_seek(LiveSegment *live, off_t offset, int whence)
 int live_segment_sync(LiveSegment *live, bool data_only)
 {
 	const Sys *sys = live->place->sys;
-	uint64_t length;
-	bool sealed;
+	uint64_t length, recorded_length;
 	char last = 0;
 	int r = 0;
 
 	mutex_lock(&live->lock);
 	length = live->length;
-	sealed = live->sealed;
-	if (!sealed)
+	if (!live->sealed) {
 		r = clean_tail_locked(live, &last);
+		if (r == 0 && last == 0)
+			r = record_locked(live, length);
+	}
+	recorded_length = live->recorded_length;
 	mutex_unlock(&live->lock);
 	if (r == 0)
 		r = data_only ? sys->fdatasync(sys, live->fd) : sys->fsync(sys, live->fd);
-	if (r < 0 || sealed)
-		return r;
 
 	MUTEX_SCOPE(&live->lock);
-	if (live->sealed || length <= live->synced_length)
-		return 0;
-	if (last == 0)
-		r = record_durable_locked(live, length);
 	if (r == 0)
-		live->synced_length = length;
-	return r;
+		live->synced_length = MAX(live->synced_length, length);
+	return synced_locked(live, r, recorded_length);
 }
 
 int live_segment_stat(LiveSegment *live, struct stat *ret_attr)

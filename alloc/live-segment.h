@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An `append` segment that was taken and is not sealed. Its file is as long as its capacity (or
- * longer, once it has grown past it); where its data ends for applications is its length, kept here
- * and in the live table.
+ * An `append` segment that was taken and is not sealed. Its file is as long as its capacity and a
+ * trailer; where its data ends for applications is its length, kept here and in the live table.
  *
- * After a power cut the length is the durable one of the table, or where the last non-zero byte is,
- * whichever is larger. So a sync records the length only if the last byte is zero; and before the
- * last byte of a synced length that is not recorded is overwritten with a zero, it is recorded.
+ * After a power cut the length is the trailer's, or where the last non-zero byte is, whichever is
+ * larger. So a sync records the length only if the last byte is zero; and before the last byte of
+ * a synced length that is not recorded is overwritten with a zero, it is recorded.
  *
  * Sealing cuts the file to its length; from then on it is a plain one, also for those who still
- * have it open. Until live_segment_finish it has a second name, in the pool directory.
+ * have it open. What makes it shorter, or longer than its capacity, seals it. Until
+ * live_segment_finish it has a second name, in the pool directory.
  *
  * Threads: any function but free from any thread. Writing and sealing lock; so do the others for a
  * moment. Errors are -errno.
@@ -48,7 +48,10 @@ typedef struct LiveSegment {
 	/* Protected by lock. */
 	uint64_t length;
 	uint64_t synced_length;
+	/* The trailer's: as written, and how much of that is known to be on the disk. */
+	uint64_t recorded_length;
 	uint64_t durable_length;
+	uint64_t n_records;
 	/* In the table; negative if not (any more). */
 	int index;
 	bool sealed;

@@ -13,6 +13,7 @@
 
 #include "alloc/boot-id.h"
 #include "alloc/cleanup.h"
+#include "alloc/mix.h"
 #include "alloc/segment-name.h"
 #include "alloc/sync.h"
 #include "alloc/sys.h"
@@ -23,11 +24,11 @@
 /* The header has it alone, so that a record is a sector of its own wherever the file lies. */
 #define HEADER_BYTES 4096
 #define TABLE_BYTES  (HEADER_BYTES + (size_t)LIVE_TABLE_RECORDS * RECORD_BYTES)
-/* Small reads and writes leave small folios: syncing a record writes one of them back. */
+/* Small reads and writes leave small folios: a store leads to the write-back of one of them. */
 #define CHUNK_BYTES  4096
 #define BOOT_ID_SIZE 40
 #define HEADER_MAGIC UINT64_C(0x31656c626174776d)
-#define RECORD_MAGIC UINT64_C(0x3164726f6365726d)
+#define RECORD_MAGIC UINT64_C(0x3264726f6365726d)
 
 #ifndef STATX_MNT_ID_UNIQUE
 #define STATX_MNT_ID_UNIQUE 0x4000
@@ -52,20 +53,14 @@ typedef struct LiveHead {
 typedef struct LiveSlot {
 	/* 0: never written. */
 	_Atomic uint64_t sequence;
-	_Atomic uint64_t value;
+	_Atomic uint64_t length;
 	_Atomic uint64_t check;
 } LiveSlot;
 
-typedef enum LiveValue {
-	LIVE_LENGTH,
-	LIVE_DURABLE,
-	_LIVE_VALUE_MAX,
-} LiveValue;
-
 typedef struct LiveRecord {
 	LiveHead head;
-	LiveSlot slots[_LIVE_VALUE_MAX][2];
-	char rest[RECORD_BYTES - sizeof(LiveHead) - 2 * _LIVE_VALUE_MAX * sizeof(LiveSlot)];
+	LiveSlot slots[2];
+	char rest[RECORD_BYTES - sizeof(LiveHead) - 2 * sizeof(LiveSlot)];
 } LiveRecord;
 
 G_STATIC_ASSERT(sizeof(LiveRecord) == RECORD_BYTES);
@@ -84,29 +79,8 @@ struct LiveTable {
 	bool used[LIVE_TABLE_RECORDS];
 	/* Of the slot written last; the setters' of that record. Not in the file, where anybody may
 	 * have written. */
-	uint64_t sequences[LIVE_TABLE_RECORDS][_LIVE_VALUE_MAX];
+	uint64_t sequences[LIVE_TABLE_RECORDS];
 };
-
-/* Every step is a bijection of both arguments: a change in one word is never missed. */
-static uint64_t mix(uint64_t state, uint64_t word)
-{
-	state ^= word;
-	state = (state ^ (state >> 32)) * UINT64_C(0xd6e8feb86659fd93);
-	state = (state ^ (state >> 29)) * UINT64_C(0x9e3779b97f4a7c15);
-	return state ^ (state >> 32);
-}
-
-static uint64_t mix_bytes(const void *bytes, size_t length)
-{
-	uint64_t state = HEADER_MAGIC + length;
-	uint64_t word;
-
-	for (size_t at = 0; at < length; at += sizeof(word)) {
-		memcpy(&word, (const char *)bytes + at, sizeof(word));
-		state = mix(state, word);
-	}
-	return state;
-}
 
 static uint64_t check_of_header(const LiveHeader *header)
 {
@@ -119,10 +93,9 @@ static uint64_t check_of_head(const LiveHead *head)
 }
 
 /* Holds the segment's identity: what another one left in the slot does not check. */
-static uint64_t check_of_slot(const LiveHead *head, LiveValue which, uint64_t sequence,
-			      uint64_t value)
+static uint64_t check_of_slot(const LiveHead *head, uint64_t sequence, uint64_t length)
 {
-	return mix(mix(mix(head->check, which + 1), sequence), value);
+	return mix(mix(head->check, sequence), length);
 }
 
 static LiveRecord *record_at(const LiveTable *table, int index)
@@ -147,36 +120,35 @@ static bool head_checks(const LiveHead *head)
 }
 
 /* The sequence number of the newer slot that checks, 0 if none does. */
-static uint64_t read_value(const LiveRecord *record, LiveValue which, uint64_t *ret_value)
+static uint64_t read_length(const LiveRecord *record, uint64_t *ret_length)
 {
 	uint64_t newest = 0;
 
-	*ret_value = 0;
+	*ret_length = 0;
 	for (size_t i = 0; i < 2; i++) {
-		const LiveSlot *slot = &record->slots[which][i];
+		const LiveSlot *slot = &record->slots[i];
 		uint64_t check = atomic_load_explicit(&slot->check, memory_order_acquire);
 		uint64_t sequence = atomic_load_explicit(&slot->sequence, memory_order_relaxed);
-		uint64_t value = atomic_load_explicit(&slot->value, memory_order_relaxed);
+		uint64_t length = atomic_load_explicit(&slot->length, memory_order_relaxed);
 
-		if (sequence <= newest ||
-		    check != check_of_slot(&record->head, which, sequence, value))
+		if (sequence <= newest || check != check_of_slot(&record->head, sequence, length))
 			continue;
 		newest = sequence;
-		*ret_value = value;
+		*ret_length = length;
 	}
 	return newest;
 }
 
 /* Into the slot that the newest value is not in. Torn at any point, it leaves that one. */
-static void write_value(LiveTable *table, int index, LiveValue which, uint64_t value)
+static void write_length(LiveTable *table, int index, uint64_t length)
 {
 	LiveRecord *record = record_at(table, index);
-	uint64_t sequence = ++table->sequences[index][which];
-	LiveSlot *slot = &record->slots[which][sequence % 2];
+	uint64_t sequence = ++table->sequences[index];
+	LiveSlot *slot = &record->slots[sequence % 2];
 
 	atomic_store_explicit(&slot->sequence, sequence, memory_order_relaxed);
-	atomic_store_explicit(&slot->value, value, memory_order_relaxed);
-	atomic_store_explicit(&slot->check, check_of_slot(&record->head, which, sequence, value),
+	atomic_store_explicit(&slot->length, length, memory_order_relaxed);
+	atomic_store_explicit(&slot->check, check_of_slot(&record->head, sequence, length),
 			      memory_order_release);
 }
 
@@ -185,16 +157,14 @@ static void wipe(LiveTable *table, int index)
 	LiveRecord *record = record_at(table, index);
 
 	memset(&record->head, 0, sizeof(record->head));
-	for (size_t which = 0; which < _LIVE_VALUE_MAX; which++) {
-		for (size_t i = 0; i < 2; i++) {
-			LiveSlot *slot = &record->slots[which][i];
+	for (size_t i = 0; i < 2; i++) {
+		LiveSlot *slot = &record->slots[i];
 
-			atomic_store_explicit(&slot->check, 0, memory_order_relaxed);
-			atomic_store_explicit(&slot->sequence, 0, memory_order_relaxed);
-			atomic_store_explicit(&slot->value, 0, memory_order_relaxed);
-		}
-		table->sequences[index][which] = 0;
+		atomic_store_explicit(&slot->check, 0, memory_order_relaxed);
+		atomic_store_explicit(&slot->sequence, 0, memory_order_relaxed);
+		atomic_store_explicit(&slot->length, 0, memory_order_relaxed);
 	}
+	table->sequences[index] = 0;
 	table->used[index] = false;
 }
 
@@ -286,7 +256,7 @@ static LiveTable *table_new(int dir_fd, char *base, bool mapped)
 {
 	LiveTable *table = g_new0(LiveTable, 1);
 	g_autofree char *boot_id = boot_id_read();
-	uint64_t value;
+	uint64_t length;
 
 	table->dir_fd = dir_fd;
 	table->base = base;
@@ -296,8 +266,8 @@ static LiveTable *table_new(int dir_fd, char *base, bool mapped)
 	mutex_init(&table->lock);
 	for (int i = 0; i < LIVE_TABLE_RECORDS; i++) {
 		table->used[i] = head_checks(&record_at(table, i)->head);
-		for (size_t which = 0; table->used[i] && which < _LIVE_VALUE_MAX; which++)
-			table->sequences[i][which] = read_value(record_at(table, i), which, &value);
+		if (table->used[i])
+			table->sequences[i] = read_length(record_at(table, i), &length);
 	}
 	return table;
 }
@@ -477,32 +447,14 @@ int live_table_add(LiveTable *table, const char *name, uint64_t capacity_bytes)
 		return index;
 	wipe(table, index);
 	record_at(table, index)->head = head;
-	write_value(table, index, LIVE_LENGTH, 0);
-	write_value(table, index, LIVE_DURABLE, 0);
+	write_length(table, index, 0);
 	table->used[index] = true;
 	return index;
 }
 
 void live_table_set_length(LiveTable *table, int index, uint64_t length)
 {
-	write_value(table, index, LIVE_LENGTH, length);
-}
-
-/* Of what lies on the page, this is about one record; the others' are written as they happen to be.
- */
-static int sync_record(LiveTable *table, int index)
-{
-	size_t page_bytes = sysconf(_SC_PAGESIZE);
-	size_t start = (HEADER_BYTES + (size_t)index * RECORD_BYTES) & ~(page_bytes - 1);
-
-	return sys_kernel.msync(&sys_kernel, table->base + start,
-				MIN(page_bytes, TABLE_BYTES - start));
-}
-
-int live_table_set_durable(LiveTable *table, int index, uint64_t length)
-{
-	write_value(table, index, LIVE_DURABLE, length);
-	return sync_record(table, index);
+	write_length(table, index, length);
 }
 
 void live_table_remove(LiveTable *table, int index)
@@ -519,8 +471,7 @@ static void fill_entry(const LiveTable *table, int index, LiveEntry *ret_entry)
 	g_strlcpy(ret_entry->name, record->head.name, sizeof(ret_entry->name));
 	ret_entry->same_boot = *table->boot_id && strcmp(record->head.boot_id, table->boot_id) == 0;
 	ret_entry->same_mount = ret_entry->same_boot && record->head.mount_id == table->mount_id;
-	ret_entry->has_length = read_value(record, LIVE_LENGTH, &ret_entry->length) > 0;
-	read_value(record, LIVE_DURABLE, &ret_entry->durable_length);
+	ret_entry->has_length = read_length(record, &ret_entry->length) > 0;
 }
 
 int live_table_find(LiveTable *table, const char *name, LiveEntry *ret_entry)

@@ -6,17 +6,17 @@
  * A page of header, then 4096 records of 512 bytes (2 MiB), each found by the segment's name in the
  * pool directory, which its file keeps as a second hard link until it is sealed. A record holds a
  * magic number, capacity, the boot id of the kernel it was written under, the name, a check over
- * these, and two alternating slots each, every one with a sequence number and a check of its own,
- * for the logical length and the durable length: a store that is torn leaves the other slot. What
- * does not check is not believed, whoever wrote it.
+ * these, and two alternating slots, each with a sequence number and a check of its own, for the
+ * logical length: a store that is torn leaves the other slot. What does not check is not believed,
+ * whoever wrote it.
  *
  * The logical length is a memory store into a shared mapping: it survives the daemon (the kernel
  * keeps the page), and is exact only under the boot it was written in, on the mount it was written
- * on: a filesystem that was cut off and mounted again has lost what was in the page cache. The
- * durable length is one that live_table_set_durable has put on the disk.
+ * on: a filesystem that was cut off and mounted again has lost what was in the page cache. Which
+ * length is durable the segment itself says (alloc/segment-trailer.h).
  *
- * Threads: add, remove and find lock. set_length and set_durable of one record must not run at the
- * same time (the segment's lock sees to that); those of different records may.
+ * Threads: add, remove and find lock. set_length of one record must not run twice at the same time
+ * (the segment's lock sees to that); that of different records may.
  */
 #pragma once
 
@@ -47,7 +47,6 @@ typedef struct LiveEntry {
 	bool has_length;
 	/* 0 if neither slot checks. */
 	uint64_t length;
-	uint64_t durable_length;
 } LiveEntry;
 
 bool live_table_exists(int dir_fd);
@@ -61,12 +60,10 @@ LiveTable *live_table_open_to_look(int dir_fd, GError **error);
 LiveTable *live_table_close(LiveTable *table);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(LiveTable, live_table_close)
 
-/* A new record with both lengths 0; its index is at least 0. -ENOSPC if all are in use, -EINVAL if
+/* A new record with length 0; its index is at least 0. -ENOSPC if all are in use, -EINVAL if
  * the name is not that of a ready segment of that capacity. */
 int live_table_add(LiveTable *table, const char *name, uint64_t capacity_bytes);
 void live_table_set_length(LiveTable *table, int index, uint64_t length);
-/* Durable on return: writes the slot and syncs the record's page. 0 or -errno. */
-int live_table_set_durable(LiveTable *table, int index, uint64_t length);
 void live_table_remove(LiveTable *table, int index);
 /* The record of a name: its index, or -ENOENT if there is none that checks. */
 int live_table_find(LiveTable *table, const char *name, LiveEntry *ret_entry);

@@ -8,6 +8,7 @@
 
 #include "alloc/cleanup.h"
 #include "alloc/segment-name.h"
+#include "alloc/segment-trailer.h"
 
 #define CHUNK_BYTES ((off_t)1024 * 1024)
 
@@ -57,23 +58,26 @@ static int find_end(const Sys *sys, int fd, off_t size, off_t *ret_end)
 	return 0;
 }
 
-/* The length that applications saw, or had made durable. */
-static int find_length(const Recovery *recovery, int fd, const char *name, off_t size,
+/* The length that applications saw, or had made durable. -ENOENT if the file itself has it. */
+static int find_length(const Recovery *recovery, int fd, const char *name, uint64_t capacity_bytes,
 		       off_t *ret_length)
 {
 	LiveEntry entry;
 	bool known = recovery->table && live_table_find(recovery->table, name, &entry) >= 0;
-	int r;
+	uint64_t durable_length;
+	int r = segment_trailer_read(recovery->sys, fd, capacity_bytes, name, &durable_length);
+
+	if (r < 0)
+		return r;
 
 	/* Written by a daemon of this kernel on this mount: what it stored last is what was there.
 	 */
-	if (known && entry.same_mount && entry.has_length && entry.length <= (uint64_t)size) {
+	if (known && entry.same_mount && entry.has_length && entry.length <= capacity_bytes) {
 		*ret_length = entry.length;
 		return 0;
 	}
-	r = find_end(recovery->sys, fd, size, ret_length);
-	if (r == 0 && known && entry.durable_length <= (uint64_t)size)
-		*ret_length = MAX(*ret_length, (off_t)entry.durable_length);
+	r = find_end(recovery->sys, fd, capacity_bytes, ret_length);
+	*ret_length = MAX(*ret_length, (off_t)durable_length);
 	return r;
 }
 
@@ -93,12 +97,14 @@ static int cut(const Recovery *recovery, int fd, const struct stat *attr, off_t 
 static int seal(Recovery *recovery, const char *name, const SegmentNameParts *parts, int fd,
 		const struct stat *attr)
 {
-	off_t length = attr->st_size;
-	int r = 0;
+	off_t length;
+	int r = find_length(recovery, fd, name, parts->size_bytes, &length);
 
-	/* A shorter file was cut already. */
-	if ((uint64_t)attr->st_size >= parts->size_bytes)
-		r = find_length(recovery, fd, name, attr->st_size, &length);
+	/* Sealed, and not forgotten yet. */
+	if (r == -ENOENT) {
+		length = attr->st_size;
+		r = 0;
+	}
 	if (r < 0)
 		return r;
 	log_notice(recovery->log, "recovery: %s: inode %ju %s to %jd bytes", name,

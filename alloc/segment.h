@@ -35,6 +35,13 @@ typedef struct Segment {
 	bool lost;
 } Segment;
 
+/* Whether its length is not its file's once it is taken (alloc/live-segment.h). One that was not
+ * prepared is an ordinary file from the start. */
+static inline bool segment_becomes_live(const Segment *segment)
+{
+	return segment->class->kind == SEGMENT_KIND_APPEND && !segment->cold;
+}
+
 /* Where a segment becomes visible, and as whose. Borrowed for the call. */
 typedef struct SegmentTarget {
 	int dir_fd;

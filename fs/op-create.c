@@ -121,7 +121,7 @@ static void create_from_segment(PendingCreate *create, Segment *segment)
 	int r = 0;
 
 	/* Before anybody can see the file, which is longer than it will seem. */
-	if (segment->class->kind == SEGMENT_KIND_APPEND)
+	if (segment_becomes_live(segment))
 		r = live_set_add(fs->live, segment, &live);
 	if (r == 0)
 		r = publish(fs, create, segment);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "alloc/segment-name.h"
+#include "alloc/segment-trailer.h"
 #include "tests/lib/fake-sys.h"
 #include "tests/lib/test-util.h"
 
@@ -40,7 +41,9 @@ static void fixture_init(Fixture *f)
 	f->segment.fd =
 		openat(f->dir_fd, f->segment.name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	g_assert_cmpint(linkat(f->dir_fd, f->segment.name, f->dir_fd, "visible", 0), ==, 0);
-	g_assert_cmpint(ftruncate(f->segment.fd, CAPACITY_BYTES), ==, 0);
+	g_assert_cmpint(
+		segment_trailer_make(&sys_kernel, f->segment.fd, CAPACITY_BYTES, f->segment.name),
+		==, 0);
 	g_assert_cmpint(live_segment_new(&f->place, &f->segment, &f->live), ==, 0);
 	close(f->segment.fd);
 	fake_sys_reset(&f->sys);
@@ -63,6 +66,16 @@ static LiveEntry entry_of(Fixture *f)
 
 	g_assert_cmpint(live_table_find(f->table, f->segment.name, &entry), >=, 0);
 	return entry;
+}
+
+static uint64_t recorded_length(Fixture *f)
+{
+	uint64_t length;
+
+	g_assert_cmpint(segment_trailer_read(&sys_kernel, f->live->fd, CAPACITY_BYTES,
+					     f->segment.name, &length),
+			==, 0);
+	return length;
 }
 
 static void write_at(Fixture *f, const char *data, size_t size, off_t offset)
@@ -100,10 +113,34 @@ static void test_length(void)
 	expect_length(&f, 5);
 	g_assert_cmpuint(live_segment_readable(f.live, 3, 100), ==, 2);
 	g_assert_cmpuint(live_segment_readable(f.live, 5, 100), ==, 0);
+	fixture_deinit(&f);
+}
+
+/* Then it is a plain file, at once. */
+static void test_past_capacity(void)
+{
+	Fixture f;
+	struct stat attr;
+	char bytes[3];
+
+	fixture_init(&f);
+	write_at(&f, "hello", 5, 0);
+	fake_sys_fail(&f.sys, FAKE_SYS_FTRUNCATE, 1, 1, -EIO);
+	g_assert_cmpint(live_segment_write(f.live, "far", 3, CAPACITY_BYTES - 1), ==, -EIO);
+	expect_length(&f, 5);
 	write_at(&f, "far", 3, CAPACITY_BYTES - 1);
-	expect_length(&f, CAPACITY_BYTES + 2);
-	g_assert_cmpint(live_segment_seek(f.live, 0, SEEK_HOLE), ==, CAPACITY_BYTES + 2);
-	g_assert_cmpint(live_segment_seek(f.live, CAPACITY_BYTES + 2, SEEK_DATA), ==, -ENXIO);
+	g_assert_cmpint(file_size(&f), ==, CAPACITY_BYTES + 2);
+	g_assert_cmpint(live_segment_stat(f.live, &attr), ==, 0);
+	g_assert_cmpint(attr.st_size, ==, CAPACITY_BYTES + 2);
+	g_assert_cmpuint(attr.st_nlink, ==, 1);
+	g_assert_cmpint(pread(f.live->fd, bytes, 3, 4), ==, 3);
+	g_assert_cmpmem(bytes, 3, "o\0\0", 3);
+	write_at(&f, "x", 1, CAPACITY_BYTES + 2);
+	g_assert_cmpint(live_segment_sync(f.live, true), ==, 0);
+	g_assert_cmpint(live_segment_truncate(f.live, CAPACITY_BYTES + 1), ==, 0);
+	g_assert_cmpint(live_segment_seal(f.live), ==, 0);
+	g_assert_cmpint(file_size(&f), ==, CAPACITY_BYTES + 1);
+	g_assert_false(live_segment_is_named(f.live));
 	fixture_deinit(&f);
 }
 
@@ -116,23 +153,26 @@ static void test_durable(void)
 	write_at(&f, "text", 4, 0);
 	g_assert_cmpint(live_segment_sync(f.live, true), ==, 0);
 	g_assert_cmpuint(fake_sys_count(&f.sys, FAKE_SYS_FDATASYNC), ==, 1);
-	g_assert_cmpuint(entry_of(&f).durable_length, ==, 0);
+	g_assert_cmpuint(recorded_length(&f), ==, 0);
 	/* What showed the length goes; one that stays, or what was not synced, is no matter. */
 	write_at(&f, "more", 4, 4);
 	write_at(&f, "\0", 1, 7);
 	write_at(&f, "x", 1, 3);
-	g_assert_cmpuint(entry_of(&f).durable_length, ==, 0);
+	g_assert_cmpuint(recorded_length(&f), ==, 0);
 	write_at(&f, "a\0", 2, 2);
-	g_assert_cmpuint(entry_of(&f).durable_length, ==, 4);
+	g_assert_cmpuint(recorded_length(&f), ==, 4);
+	unsigned n_flushes = fake_sys_count(&f.sys, FAKE_SYS_FDATASYNC);
 	g_assert_cmpint(live_segment_sync(f.live, false), ==, 0);
 	g_assert_cmpuint(fake_sys_count(&f.sys, FAKE_SYS_FSYNC), ==, 1);
-	g_assert_cmpuint(entry_of(&f).durable_length, ==, 8);
+	g_assert_cmpuint(fake_sys_count(&f.sys, FAKE_SYS_FDATASYNC), ==, n_flushes);
+	g_assert_cmpuint(recorded_length(&f), ==, 8);
 	/* Growing by itself: the data may come through a mapping. */
 	g_assert_cmpint(live_segment_truncate(f.live, 1000), ==, 0);
-	g_assert_cmpuint(entry_of(&f).durable_length, ==, 1000);
+	g_assert_cmpuint(recorded_length(&f), ==, 1000);
 	fixture_deinit(&f);
 }
 
+/* What the flush was to make durable is written again. */
 static void test_failed_sync(void)
 {
 	Fixture f;
@@ -141,9 +181,12 @@ static void test_failed_sync(void)
 	write_at(&f, "a\0", 2, 0);
 	fake_sys_fail(&f.sys, FAKE_SYS_FDATASYNC, 1, 1, -EIO);
 	g_assert_cmpint(live_segment_sync(f.live, true), ==, -EIO);
-	g_assert_cmpuint(entry_of(&f).durable_length, ==, 0);
+	unsigned n_writes = fake_sys_count(&f.sys, FAKE_SYS_PWRITE);
 	g_assert_cmpint(live_segment_sync(f.live, true), ==, 0);
-	g_assert_cmpuint(entry_of(&f).durable_length, ==, 2);
+	g_assert_cmpuint(fake_sys_count(&f.sys, FAKE_SYS_PWRITE), ==, n_writes + 1);
+	g_assert_cmpint(live_segment_sync(f.live, true), ==, 0);
+	g_assert_cmpuint(fake_sys_count(&f.sys, FAKE_SYS_PWRITE), ==, n_writes + 1);
+	g_assert_cmpuint(recorded_length(&f), ==, 2);
 	fixture_deinit(&f);
 }
 
@@ -193,7 +236,7 @@ static void test_seal(void)
 	fixture_init(&f);
 	write_at(&f, "abc", 3, 0);
 	g_assert_cmpint(live_segment_stat(f.live, &before), ==, 0);
-	g_assert_cmpint(file_size(&f), ==, CAPACITY_BYTES);
+	g_assert_cmpint(file_size(&f), ==, segment_trailer_end(CAPACITY_BYTES));
 	g_assert_cmpint(live_segment_seal(f.live), ==, 0);
 	g_assert_cmpint(file_size(&f), ==, 3);
 	g_assert_cmpint(faccessat(f.dir_fd, f.segment.name, F_OK, 0), ==, -1);
@@ -235,6 +278,7 @@ int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
 	test_add("/live-segment/length", test_length);
+	test_add("/live-segment/past-capacity", test_past_capacity);
 	test_add("/live-segment/durable", test_durable);
 	test_add("/live-segment/failed-sync", test_failed_sync);
 	test_add("/live-segment/failed-write", test_failed_write);

@@ -72,7 +72,7 @@ static int find(Fixture *f, uint64_t serial, LiveEntry *ret_entry)
 	return index;
 }
 
-static void expect_lengths(Fixture *f, uint64_t serial, uint64_t length, uint64_t durable_length)
+static void expect_length(Fixture *f, uint64_t serial, uint64_t length)
 {
 	LiveEntry entry;
 
@@ -81,7 +81,6 @@ static void expect_lengths(Fixture *f, uint64_t serial, uint64_t length, uint64_
 	g_assert_true(entry.same_boot);
 	g_assert_true(entry.same_mount);
 	g_assert_cmpuint(entry.length, ==, length);
-	g_assert_cmpuint(entry.durable_length, ==, durable_length);
 }
 
 static int open_file(const Fixture *f)
@@ -116,20 +115,19 @@ static void test_remembers(void)
 	for (uint64_t length = 1; length <= 100; length++)
 		live_table_set_length(f.table, one, length);
 	live_table_set_length(f.table, two, 7);
-	g_assert_cmpint(live_table_set_durable(f.table, two, 5), ==, 0);
-	expect_lengths(&f, 1, 100, 0);
-	expect_lengths(&f, 2, 7, 5);
+	expect_length(&f, 1, 100);
+	expect_length(&f, 2, 7);
 
 	/* What another daemon finds. */
 	open_table(&f);
 	g_assert_false(live_table_was_damaged(f.table));
-	expect_lengths(&f, 1, 100, 0);
-	expect_lengths(&f, 2, 7, 5);
+	expect_length(&f, 1, 100);
+	expect_length(&f, 2, 7);
 	live_table_remove(f.table, find(&f, 1, &entry));
 	g_assert_cmpint(find(&f, 1, &entry), ==, -ENOENT);
 	open_table(&f);
 	g_assert_cmpint(find(&f, 1, &entry), ==, -ENOENT);
-	expect_lengths(&f, 2, 7, 5);
+	expect_length(&f, 2, 7);
 	live_table_clear(f.table);
 	g_assert_cmpint(find(&f, 2, &entry), ==, -ENOENT);
 	fixture_deinit(&f);
@@ -144,12 +142,11 @@ static void test_reuse(void)
 	open_table(&f);
 	int index = add(&f, 1);
 	live_table_set_length(f.table, index, 1000);
-	g_assert_cmpint(live_table_set_durable(f.table, index, 1000), ==, 0);
 	live_table_remove(f.table, index);
 	g_assert_cmpint(add(&f, 2), ==, index);
-	expect_lengths(&f, 2, 0, 0);
+	expect_length(&f, 2, 0);
 	open_table(&f);
-	expect_lengths(&f, 2, 0, 0);
+	expect_length(&f, 2, 0);
 	fixture_deinit(&f);
 }
 
@@ -293,7 +290,7 @@ static void test_look(void)
 	f.table = live_table_close(f.table);
 	f.table = live_table_open_to_look(f.dir_fd, &error);
 	g_assert_no_error(error);
-	expect_lengths(&f, 1, 9, 0);
+	expect_length(&f, 1, 9);
 	f.table = live_table_close(f.table);
 
 	flip(&f, 0);
@@ -340,7 +337,6 @@ static void test_random_damage(void)
 			if (find(&f, serial, &entry) < 0)
 				continue;
 			g_assert_cmpuint(entry.capacity_bytes, ==, CAPACITY_BYTES);
-			g_assert_cmpuint(entry.durable_length, ==, 0);
 			if (entry.length > 0)
 				g_assert_cmpuint(entry.length - 1000 * serial, <=, serial);
 		}

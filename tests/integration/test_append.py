@@ -267,7 +267,7 @@ def test_killed_then_checked(warm, mount, options):
 
     done = check('--dry-run')
     assert (done.returncode, done.stderr.count('would be sealed to 8 bytes')) == (4, 1)
-    assert os.stat(mount.source / 'a.seg').st_size == SIZE
+    assert os.stat(mount.source / 'a.seg').st_size > SIZE
     assert check().returncode == 1
     assert is_plain(mount.source, 'a.seg', data)
     assert check().returncode == 0

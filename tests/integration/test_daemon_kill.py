@@ -48,9 +48,12 @@ def write_files(point, state, seed, writer):
             while done < len(data):
                 size = min(dice.choice([1, 200, 5000, 70000]), len(data) - done)
                 state[:STATE.size] = STATE.pack(number, done, size)
-                # Less, if the daemon dies in between.
-                done += os.write(fd, data[done:done + size])
-                state[:STATE.size] = STATE.pack(number, done, 0)
+                written = os.write(fd, data[done:done + size])
+                done += written
+                state[:STATE.size] = STATE.pack(number, done, size - written)
+                # The kernel had made two requests of it, and the daemon died in the second: it may have done that.
+                if written < size:
+                    return
                 if dice.random() < 0.1:
                     os.fdatasync(fd)
             os.close(fd)
