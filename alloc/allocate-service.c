@@ -632,7 +632,7 @@ int allocate_service_prepare_cold(AllocateService *service, const SegmentClass *
 
 void allocate_service_give_back(AllocateService *service, Segment *segment)
 {
-	if (segment->cold || segment->lost) {
+	if (segment->cold) {
 		service->provider->discard(service->provider, segment);
 		return;
 	}

@@ -347,29 +347,18 @@ static int give_name(FileProvider *provider, const Segment *segment, const Segme
 	return sys->renameat2(sys, pool_fd, segment->name, target->dir_fd, target->name, RENAME_NOREPLACE);
 }
 
-static int take_name_back(FileProvider *provider, const Segment *segment, const SegmentTarget *target)
+/* Cut first: so a power cut in between leaves a segment that is not untouched, and not a published file of a wrong
+ * size. */
+static int cut_and_name(FileProvider *provider, Segment *segment, const SegmentTarget *target)
 {
 	const Sys *sys = provider->sys;
+	bool cut = segment->class->kind == SEGMENT_KIND_MAPPED;
+	int r = cut ? sys->ftruncate(sys, segment->fd, segment->class->size_bytes) : 0;
 
-	if (segment_becomes_live(segment))
-		return sys->unlinkat(sys, target->dir_fd, target->name, 0);
-	return sys->renameat2(sys, target->dir_fd, target->name, provider->dir->segments_fd, segment->name,
-			      RENAME_NOREPLACE);
-}
-
-static int name_and_cut(FileProvider *provider, Segment *segment, const SegmentTarget *target)
-{
-	const Sys *sys = provider->sys;
-	int r = give_name(provider, segment, target);
-
-	if (r < 0 || segment->class->kind != SEGMENT_KIND_MAPPED)
-		return r;
-	r = sys->ftruncate(sys, segment->fd, segment->class->size_bytes);
-	if (r < 0 && take_name_back(provider, segment, target) < 0) {
-		log_error(provider->log, "publish %s: cannot set its size (%s), nor take the name back; the "
-			  "file stays, empty of data", target->name, g_strerror(-r));
-		segment->lost = true;
-	}
+	if (r == 0)
+		r = give_name(provider, segment, target);
+	if (r < 0 && cut)
+		sys->ftruncate(sys, segment->fd, ready_size(segment->class));
 	return r;
 }
 
@@ -380,7 +369,7 @@ static int file_provider_publish(SegmentProvider *base, Segment *segment, const 
 	int r = set_attributes(sys, segment, target);
 
 	if (r == 0)
-		r = name_and_cut(provider, segment, target);
+		r = cut_and_name(provider, segment, target);
 	if (r < 0) {
 		sys->futimens(sys, segment->fd, never);
 		return r;

@@ -31,8 +31,6 @@ typedef struct Segment {
 	bool adopted;
 	/* Not warmed: a create's wait was over. It never goes to the pool. */
 	bool cold;
-	/* Its name is lost: a failed publication could not be taken back. It never goes to the pool again. */
-	bool lost;
 } Segment;
 
 /* Whether its length is not its file's once it is taken (alloc/live-segment.h). One that was not
