@@ -158,6 +158,15 @@ static void touch(LiveSegment *live)
 	live->place->sys->futimens(live->place->sys, live->fd, now);
 }
 
+int live_segment_expect_mapping(LiveSegment *live)
+{
+	MUTEX_SCOPE(&live->lock);
+	if (live->may_be_mapped || live->sealed)
+		return 0;
+	live->may_be_mapped = true;
+	return record_durable_locked(live, live->synced_length);
+}
+
 size_t live_segment_readable(LiveSegment *live, off_t offset, size_t size)
 {
 	MUTEX_SCOPE(&live->lock);
@@ -321,7 +330,7 @@ int live_segment_sync(LiveSegment *live, bool data_only)
 	length = live->length;
 	if (!live->sealed) {
 		r = clean_tail_locked(live, &last);
-		if (r == 0 && last == 0)
+		if (r == 0 && (last == 0 || live->may_be_mapped))
 			r = record_locked(live, length);
 	}
 	recorded_length = live->recorded_length;

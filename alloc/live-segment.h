@@ -5,7 +5,8 @@
  *
  * After a power cut the length is the trailer's, or where the last non-zero byte is, whichever is
  * larger. So a sync records the length only if the last byte is zero; and before the last byte of
- * a synced length that is not recorded is overwritten with a zero, it is recorded.
+ * a synced length that is not recorded is overwritten with a zero, it is recorded. Where stores
+ * through a mapping, which nobody tells us of, may put a zero there, every sync records it.
  *
  * Sealing cuts the file to its length; from then on it is a plain one, also for those who still
  * have it open. What makes it shorter, or longer than its capacity, seals it. Until
@@ -52,6 +53,7 @@ typedef struct LiveSegment {
 	uint64_t recorded_length;
 	uint64_t durable_length;
 	uint64_t n_records;
+	bool may_be_mapped;
 	/* In the table; negative if not (any more). */
 	int index;
 	bool sealed;
@@ -68,6 +70,8 @@ int live_segment_new(const LivePlace *place, const Segment *segment, LiveSegment
 /* As it is: for one that could not be published, or is finished. */
 void live_segment_free(LiveSegment *live);
 
+/* From now on it may be stored to through a shared mapping. */
+int live_segment_expect_mapping(LiveSegment *live);
 /* How many of `size` bytes at `offset` may be read from live->fd. */
 size_t live_segment_readable(LiveSegment *live, off_t offset, size_t size);
 /* Bytes written, as pwrite. */

@@ -80,6 +80,7 @@ int file_handle_open(fuse_req_t req, Inode *inode, int fd, struct fuse_file_info
 	auto_fd owned = fd;
 	uint64_t index = slot_table_allocate(&fs->files);
 	FileHandle *handle;
+	int r;
 
 	if (index == 0)
 		return -ENFILE;
@@ -90,6 +91,12 @@ int file_handle_open(fuse_req_t req, Inode *inode, int fd, struct fuse_file_info
 	inode_table_hold(&fs->inodes, inode);
 	if (fs->live)
 		handle->live = live_set_open(fs->live, inode->dev, inode->ino);
+	if (handle->live && (fi->flags & O_ACCMODE) == O_RDWR) {
+		r = live_segment_expect_mapping(handle->live);
+		if (r < 0)
+			log_warning(fs->log, "%s: cannot record its length: %s; the next sync does, or fails",
+				    handle->live->name, g_strerror(-r));
+	}
 	if (may_write(fi->flags))
 		atomic_fetch_add(&inode->n_writers, 1);
 	join_io(fs, inode, handle, fi);

@@ -172,6 +172,26 @@ static void test_durable(void)
 	fixture_deinit(&f);
 }
 
+/* Through a mapping the end of what was synced may become zero unseen. */
+static void test_expect_mapping(void)
+{
+	Fixture f;
+
+	fixture_init(&f);
+	write_at(&f, "text", 4, 0);
+	g_assert_cmpint(live_segment_sync(f.live, true), ==, 0);
+	g_assert_cmpuint(recorded_length(&f), ==, 0);
+	unsigned n_flushes = fake_sys_count(&f.sys, FAKE_SYS_FDATASYNC);
+	g_assert_cmpint(live_segment_expect_mapping(f.live), ==, 0);
+	g_assert_cmpuint(recorded_length(&f), ==, 4);
+	g_assert_cmpuint(fake_sys_count(&f.sys, FAKE_SYS_FDATASYNC), ==, n_flushes + 1);
+	write_at(&f, "more", 4, 4);
+	g_assert_cmpint(live_segment_sync(f.live, true), ==, 0);
+	g_assert_cmpuint(recorded_length(&f), ==, 8);
+	g_assert_cmpuint(fake_sys_count(&f.sys, FAKE_SYS_FDATASYNC), ==, n_flushes + 2);
+	fixture_deinit(&f);
+}
+
 /* What the flush was to make durable is written again. */
 static void test_failed_sync(void)
 {
@@ -280,6 +300,7 @@ int main(int argc, char **argv)
 	test_add("/live-segment/length", test_length);
 	test_add("/live-segment/past-capacity", test_past_capacity);
 	test_add("/live-segment/durable", test_durable);
+	test_add("/live-segment/expect-mapping", test_expect_mapping);
 	test_add("/live-segment/failed-sync", test_failed_sync);
 	test_add("/live-segment/failed-write", test_failed_write);
 	test_add("/live-segment/tail", test_tail);
