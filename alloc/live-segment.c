@@ -71,18 +71,52 @@ static void set_length_locked(LiveSegment *live, uint64_t length)
 		live_table_set_length(live->place->table, live->index, length);
 }
 
+static bool is_same_time(struct timespec a, struct timespec b)
+{
+	return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+}
+
+/* What is written into the trailer is not the application's doing. */
+static void hide_own_times_locked(const LiveSegment *live, struct stat *attr)
+{
+	if (is_same_time(attr->st_mtim, live->own_mtime))
+		attr->st_mtim = live->seen_mtime;
+	if (is_same_time(attr->st_ctim, live->own_ctime))
+		attr->st_ctim = live->seen_ctime;
+}
+
+static int stat_locked(LiveSegment *live, struct stat *ret_attr)
+{
+	int r = live->place->sys->fstat(live->place->sys, live->fd, ret_attr);
+
+	if (r == 0)
+		hide_own_times_locked(live, ret_attr);
+	return r;
+}
+
 /* Durable with the next sync. */
 static int record_locked(LiveSegment *live, uint64_t length)
 {
+	const Sys *sys = live->place->sys;
+	struct stat before, after;
 	int r;
 
 	if (live->recorded_length >= length)
 		return 0;
-	r = segment_trailer_record(live->place->sys, live->fd, live->capacity_bytes, live->name,
-				   ++live->n_records, length);
+	r = stat_locked(live, &before);
 	if (r == 0)
-		live->recorded_length = length;
-	return r;
+		r = segment_trailer_record(sys, live->fd, live->capacity_bytes, live->name,
+					   ++live->n_records, length);
+	if (r == 0)
+		r = sys->fstat(sys, live->fd, &after);
+	if (r < 0)
+		return r;
+	live->recorded_length = length;
+	live->own_mtime = after.st_mtim;
+	live->own_ctime = after.st_ctim;
+	live->seen_mtime = before.st_mtim;
+	live->seen_ctime = before.st_ctim;
+	return 0;
 }
 
 static int synced_locked(LiveSegment *live, int r, uint64_t recorded_length)
@@ -346,11 +380,10 @@ int live_segment_sync(LiveSegment *live, bool data_only)
 
 int live_segment_stat(LiveSegment *live, struct stat *ret_attr)
 {
-	const Sys *sys = live->place->sys;
 	int r;
 
 	MUTEX_SCOPE(&live->lock);
-	r = sys->fstat(sys, live->fd, ret_attr);
+	r = stat_locked(live, ret_attr);
 	if (r < 0)
 		return r;
 	if (!live->sealed)
@@ -367,7 +400,7 @@ int live_segment_seal(LiveSegment *live)
 	int r;
 
 	mutex_lock(&live->lock);
-	r = live->sealed ? 0 : sys->fstat(sys, live->fd, &attr);
+	r = live->sealed ? 0 : stat_locked(live, &attr);
 	if (r == 0 && !live->sealed) {
 		const struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, attr.st_mtim };
 

@@ -54,6 +54,11 @@ typedef struct LiveSegment {
 	uint64_t durable_length;
 	uint64_t n_records;
 	bool may_be_mapped;
+	/* Of the file, since the trailer was written, and what applications are to see instead. */
+	struct timespec own_mtime;
+	struct timespec own_ctime;
+	struct timespec seen_mtime;
+	struct timespec seen_ctime;
 	/* In the table; negative if not (any more). */
 	int index;
 	bool sealed;

@@ -172,6 +172,38 @@ static void test_durable(void)
 	fixture_deinit(&f);
 }
 
+static bool is_same_time(struct timespec a, struct timespec b)
+{
+	return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+}
+
+/* That a length was recorded is not to be seen; that something was written since is. */
+static void test_times(void)
+{
+	Fixture f;
+	struct stat before, after, sealed;
+
+	fixture_init(&f);
+	write_at(&f, "a\0", 2, 0);
+	g_assert_cmpint(live_segment_stat(f.live, &before), ==, 0);
+	g_usleep(20000);
+	g_assert_cmpint(live_segment_sync(f.live, true), ==, 0);
+	g_assert_cmpuint(recorded_length(&f), ==, 2);
+	g_assert_cmpint(live_segment_stat(f.live, &after), ==, 0);
+	g_assert_true(is_same_time(before.st_mtim, after.st_mtim));
+	g_assert_true(is_same_time(before.st_ctim, after.st_ctim));
+	g_usleep(20000);
+	write_at(&f, "b\0", 2, 2);
+	g_assert_cmpint(live_segment_stat(f.live, &before), ==, 0);
+	g_assert_false(is_same_time(before.st_mtim, after.st_mtim));
+	g_usleep(20000);
+	g_assert_cmpint(live_segment_sync(f.live, true), ==, 0);
+	g_assert_cmpint(live_segment_seal(f.live), ==, 0);
+	g_assert_cmpint(fstatat(f.dir_fd, "visible", &sealed, 0), ==, 0);
+	g_assert_true(is_same_time(before.st_mtim, sealed.st_mtim));
+	fixture_deinit(&f);
+}
+
 /* Through a mapping the end of what was synced may become zero unseen. */
 static void test_expect_mapping(void)
 {
@@ -301,6 +333,7 @@ int main(int argc, char **argv)
 	test_add("/live-segment/past-capacity", test_past_capacity);
 	test_add("/live-segment/durable", test_durable);
 	test_add("/live-segment/expect-mapping", test_expect_mapping);
+	test_add("/live-segment/times", test_times);
 	test_add("/live-segment/failed-sync", test_failed_sync);
 	test_add("/live-segment/failed-write", test_failed_write);
 	test_add("/live-segment/tail", test_tail);
