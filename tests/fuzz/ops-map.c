@@ -258,6 +258,9 @@ static bool prepare_read_mapped(Step *step)
 	if (!take_mapping(step) || !step->mapping->writable || !step_take_handle(step))
 		return false;
 	expect_store(step);
+	/* A direct read takes its private pages before it knows that nothing is to be read. */
+	if (!step->mapping->shared && step_config(step)->kind == KIND_APPEND)
+		return false;
 	if (!prepare_with_memory(step, page_floor(mapping_valid(step->mapping))))
 		return false;
 	/* What a short direct read leaves in the rest of the buffer is not defined. */
