@@ -235,6 +235,22 @@ static int seal_locked(LiveSegment *live, uint64_t length)
 	return 0;
 }
 
+/* At its present length, which changes nothing that applications see: so what follows may fail. */
+static int seal_unseen_locked(LiveSegment *live)
+{
+	struct stat attr;
+	int r = stat_locked(live, &attr);
+
+	if (r == 0)
+		r = seal_locked(live, live->length);
+	if (r == 0) {
+		const struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, attr.st_mtim };
+
+		live->place->sys->futimens(live->place->sys, live->fd, times);
+	}
+	return r;
+}
+
 static ssize_t write_locked(LiveSegment *live, const char *data, size_t size, uint64_t offset)
 {
 	const Sys *sys = live->place->sys;
@@ -243,7 +259,7 @@ static ssize_t write_locked(LiveSegment *live, const char *data, size_t size, ui
 	char last;
 
 	if (offset + size > live->capacity_bytes)
-		r = seal_locked(live, live->length);
+		r = seal_unseen_locked(live);
 	else if (offset > live->length)
 		r = clean_tail_locked(live, &last);
 	if (r == 0 && !live->sealed && hides_synced_end(live, data, offset, size))
@@ -269,8 +285,10 @@ static int truncate_locked(LiveSegment *live, uint64_t size)
 	int r = 0;
 	char last;
 
-	if (!live->sealed && (size < live->length || size > live->capacity_bytes))
-		r = seal_locked(live, MIN(size, live->length));
+	if (!live->sealed && size < live->length)
+		r = seal_locked(live, size);
+	else if (!live->sealed && size > live->capacity_bytes)
+		r = seal_unseen_locked(live);
 	if (r == 0 && live->sealed)
 		return live->place->sys->ftruncate(live->place->sys, live->fd, size);
 	if (r == 0 && size > live->length)
@@ -328,7 +346,7 @@ int live_segment_fallocate(LiveSegment *live, int mode, off_t offset, off_t leng
 	mutex_lock(&live->lock);
 	/* What moves, removes or adds blocks is done by the filesystem, on a plain file. */
 	if (!live->sealed && ((mode & ~FALLOC_FL_KEEP_SIZE) || end > live->capacity_bytes))
-		r = seal_locked(live, live->length);
+		r = seal_unseen_locked(live);
 	sealed = live->sealed;
 	if (r == 0 && sealed)
 		r = sys->fallocate(sys, live->fd, mode, offset, length);
@@ -395,19 +413,10 @@ int live_segment_stat(LiveSegment *live, struct stat *ret_attr)
 
 int live_segment_seal(LiveSegment *live)
 {
-	const Sys *sys = live->place->sys;
-	struct stat attr;
 	int r;
 
 	mutex_lock(&live->lock);
-	r = live->sealed ? 0 : stat_locked(live, &attr);
-	if (r == 0 && !live->sealed) {
-		const struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, attr.st_mtim };
-
-		r = seal_locked(live, live->length);
-		if (r == 0)
-			sys->futimens(sys, live->fd, times);
-	}
+	r = live->sealed ? 0 : seal_unseen_locked(live);
 	mutex_unlock(&live->lock);
 	return r < 0 ? r : live_segment_finish(live);
 }
