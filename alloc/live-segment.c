@@ -272,12 +272,26 @@ static ssize_t write_locked(LiveSegment *live, const char *data, size_t size, ui
 	return n;
 }
 
+/* On its way to the disk while the application is on its way to asking for that. */
+static void push_if_synced_soon_locked(LiveSegment *live, off_t offset, size_t size)
+{
+	sync_forecast_note_write(&live->forecast);
+	if (!live->sealed && sync_forecast_is_due(&live->forecast))
+		live->place->sys->sync_file_range(live->place->sys, live->fd, offset, size,
+						  SYNC_FILE_RANGE_WRITE);
+}
+
 ssize_t live_segment_write(LiveSegment *live, const void *data, size_t size, off_t offset)
 {
+	ssize_t n;
+
 	MUTEX_SCOPE(&live->lock);
 	if (live->sealed)
 		return live->place->sys->pwrite(live->place->sys, live->fd, data, size, offset);
-	return write_locked(live, data, size, offset);
+	n = write_locked(live, data, size, offset);
+	if (n > 0)
+		push_if_synced_soon_locked(live, offset, n);
+	return n;
 }
 
 static int truncate_locked(LiveSegment *live, uint64_t size)
@@ -371,7 +385,7 @@ off_t live_segment_seek(LiveSegment *live, off_t offset, int whence)
 	return whence == SEEK_DATA ? offset : (off_t)live->length;
 }
 
-int live_segment_sync(LiveSegment *live, bool data_only)
+int live_segment_sync(LiveSegment *live, int fd, bool data_only)
 {
 	const Sys *sys = live->place->sys;
 	uint64_t length, recorded_length;
@@ -379,6 +393,7 @@ int live_segment_sync(LiveSegment *live, bool data_only)
 	int r = 0;
 
 	mutex_lock(&live->lock);
+	sync_forecast_note_sync(&live->forecast);
 	length = live->length;
 	if (!live->sealed) {
 		r = clean_tail_locked(live, &last);
@@ -388,7 +403,7 @@ int live_segment_sync(LiveSegment *live, bool data_only)
 	recorded_length = live->recorded_length;
 	mutex_unlock(&live->lock);
 	if (r == 0)
-		r = data_only ? sys->fdatasync(sys, live->fd) : sys->fsync(sys, live->fd);
+		r = data_only ? sys->fdatasync(sys, fd) : sys->fsync(sys, fd);
 
 	MUTEX_SCOPE(&live->lock);
 	if (r == 0)

@@ -24,6 +24,7 @@
 
 #include "alloc/live-table.h"
 #include "alloc/segment.h"
+#include "alloc/sync-forecast.h"
 #include "alloc/sync.h"
 #include "alloc/sys.h"
 
@@ -54,6 +55,7 @@ typedef struct LiveSegment {
 	uint64_t durable_length;
 	uint64_t n_records;
 	bool may_be_mapped;
+	SyncForecast forecast;
 	/* Of the file, since the trailer was written, and what applications are to see instead. */
 	struct timespec own_mtime;
 	struct timespec own_ctime;
@@ -85,8 +87,9 @@ int live_segment_truncate(LiveSegment *live, off_t size);
 int live_segment_fallocate(LiveSegment *live, int mode, off_t offset, off_t length);
 /* lseek's SEEK_DATA and SEEK_HOLE (and whatever else, on the file itself). */
 off_t live_segment_seek(LiveSegment *live, off_t offset, int whence);
-/* Data and length are on the disk on return. */
-int live_segment_sync(LiveSegment *live, bool data_only);
+/* Data and length are on the disk on return. `fd` is the caller's own of the file: so each open file
+ * hears of a failed write-back once, as natively. */
+int live_segment_sync(LiveSegment *live, int fd, bool data_only);
 /* What applications are to see of its file: its length, and not its second name. */
 int live_segment_stat(LiveSegment *live, struct stat *ret_attr);
 

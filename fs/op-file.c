@@ -92,7 +92,7 @@ static ssize_t write_live(Fs *fs, LiveSegment *live, struct fuse_bufvec *data, o
 static int sync_handle(const FileHandle *handle, bool data_only)
 {
 	if (handle->live)
-		return live_segment_sync(handle->live, data_only);
+		return live_segment_sync(handle->live, handle->fd, data_only);
 	return (data_only ? fdatasync(handle->fd) : fsync(handle->fd)) < 0 ? -errno : 0;
 }
 

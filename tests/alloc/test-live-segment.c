@@ -136,7 +136,7 @@ static void test_past_capacity(void)
 	g_assert_cmpint(pread(f.live->fd, bytes, 3, 4), ==, 3);
 	g_assert_cmpmem(bytes, 3, "o\0\0", 3);
 	write_at(&f, "x", 1, CAPACITY_BYTES + 2);
-	g_assert_cmpint(live_segment_sync(f.live, true), ==, 0);
+	g_assert_cmpint(live_segment_sync(f.live, f.live->fd, true), ==, 0);
 	g_assert_cmpint(live_segment_truncate(f.live, CAPACITY_BYTES + 1), ==, 0);
 	g_assert_cmpint(live_segment_seal(f.live), ==, 0);
 	g_assert_cmpint(file_size(&f), ==, CAPACITY_BYTES + 1);
@@ -151,7 +151,7 @@ static void test_durable(void)
 
 	fixture_init(&f);
 	write_at(&f, "text", 4, 0);
-	g_assert_cmpint(live_segment_sync(f.live, true), ==, 0);
+	g_assert_cmpint(live_segment_sync(f.live, f.live->fd, true), ==, 0);
 	g_assert_cmpuint(fake_sys_count(&f.sys, FAKE_SYS_FDATASYNC), ==, 1);
 	g_assert_cmpuint(recorded_length(&f), ==, 0);
 	/* What showed the length goes; one that stays, or what was not synced, is no matter. */
@@ -162,7 +162,7 @@ static void test_durable(void)
 	write_at(&f, "a\0", 2, 2);
 	g_assert_cmpuint(recorded_length(&f), ==, 4);
 	unsigned n_flushes = fake_sys_count(&f.sys, FAKE_SYS_FDATASYNC);
-	g_assert_cmpint(live_segment_sync(f.live, false), ==, 0);
+	g_assert_cmpint(live_segment_sync(f.live, f.live->fd, false), ==, 0);
 	g_assert_cmpuint(fake_sys_count(&f.sys, FAKE_SYS_FSYNC), ==, 1);
 	g_assert_cmpuint(fake_sys_count(&f.sys, FAKE_SYS_FDATASYNC), ==, n_flushes);
 	g_assert_cmpuint(recorded_length(&f), ==, 8);
@@ -187,7 +187,7 @@ static void test_times(void)
 	write_at(&f, "a\0", 2, 0);
 	g_assert_cmpint(live_segment_stat(f.live, &before), ==, 0);
 	g_usleep(20000);
-	g_assert_cmpint(live_segment_sync(f.live, true), ==, 0);
+	g_assert_cmpint(live_segment_sync(f.live, f.live->fd, true), ==, 0);
 	g_assert_cmpuint(recorded_length(&f), ==, 2);
 	g_assert_cmpint(live_segment_stat(f.live, &after), ==, 0);
 	g_assert_true(is_same_time(before.st_mtim, after.st_mtim));
@@ -197,7 +197,7 @@ static void test_times(void)
 	g_assert_cmpint(live_segment_stat(f.live, &before), ==, 0);
 	g_assert_false(is_same_time(before.st_mtim, after.st_mtim));
 	g_usleep(20000);
-	g_assert_cmpint(live_segment_sync(f.live, true), ==, 0);
+	g_assert_cmpint(live_segment_sync(f.live, f.live->fd, true), ==, 0);
 	g_assert_cmpint(live_segment_seal(f.live), ==, 0);
 	g_assert_cmpint(fstatat(f.dir_fd, "visible", &sealed, 0), ==, 0);
 	g_assert_true(is_same_time(before.st_mtim, sealed.st_mtim));
@@ -211,14 +211,14 @@ static void test_expect_mapping(void)
 
 	fixture_init(&f);
 	write_at(&f, "text", 4, 0);
-	g_assert_cmpint(live_segment_sync(f.live, true), ==, 0);
+	g_assert_cmpint(live_segment_sync(f.live, f.live->fd, true), ==, 0);
 	g_assert_cmpuint(recorded_length(&f), ==, 0);
 	unsigned n_flushes = fake_sys_count(&f.sys, FAKE_SYS_FDATASYNC);
 	g_assert_cmpint(live_segment_expect_mapping(f.live), ==, 0);
 	g_assert_cmpuint(recorded_length(&f), ==, 4);
 	g_assert_cmpuint(fake_sys_count(&f.sys, FAKE_SYS_FDATASYNC), ==, n_flushes + 1);
 	write_at(&f, "more", 4, 4);
-	g_assert_cmpint(live_segment_sync(f.live, true), ==, 0);
+	g_assert_cmpint(live_segment_sync(f.live, f.live->fd, true), ==, 0);
 	g_assert_cmpuint(recorded_length(&f), ==, 8);
 	g_assert_cmpuint(fake_sys_count(&f.sys, FAKE_SYS_FDATASYNC), ==, n_flushes + 2);
 	fixture_deinit(&f);
@@ -232,13 +232,53 @@ static void test_failed_sync(void)
 	fixture_init(&f);
 	write_at(&f, "a\0", 2, 0);
 	fake_sys_fail(&f.sys, FAKE_SYS_FDATASYNC, 1, 1, -EIO);
-	g_assert_cmpint(live_segment_sync(f.live, true), ==, -EIO);
+	g_assert_cmpint(live_segment_sync(f.live, f.live->fd, true), ==, -EIO);
 	unsigned n_writes = fake_sys_count(&f.sys, FAKE_SYS_PWRITE);
-	g_assert_cmpint(live_segment_sync(f.live, true), ==, 0);
+	g_assert_cmpint(live_segment_sync(f.live, f.live->fd, true), ==, 0);
 	g_assert_cmpuint(fake_sys_count(&f.sys, FAKE_SYS_PWRITE), ==, n_writes + 1);
-	g_assert_cmpint(live_segment_sync(f.live, true), ==, 0);
+	g_assert_cmpint(live_segment_sync(f.live, f.live->fd, true), ==, 0);
 	g_assert_cmpuint(fake_sys_count(&f.sys, FAKE_SYS_PWRITE), ==, n_writes + 1);
 	g_assert_cmpuint(recorded_length(&f), ==, 2);
+	fixture_deinit(&f);
+}
+
+static unsigned n_pushed(Fixture *f)
+{
+	return fake_sys_count(&f->sys, FAKE_SYS_SYNC_FILE_RANGE);
+}
+
+static void write_and_sync(Fixture *f, unsigned n_writes)
+{
+	for (unsigned i = 0; i < n_writes; i++)
+		write_at(f, "text", 4, f->live->length);
+	g_assert_cmpint(live_segment_sync(f->live, f->live->fd, true), ==, 0);
+}
+
+/* What is synced after every second write goes to the disk with each second one, until that changes. */
+static void test_written_ahead(void)
+{
+	Fixture f;
+
+	fixture_init(&f);
+	for (unsigned i = 0; i <= SYNC_FORECAST_ALIKE; i++)
+		write_and_sync(&f, 2);
+	g_assert_cmpuint(n_pushed(&f), ==, 0);
+	uint64_t end = f.live->length;
+	write_at(&f, "text", 4, end);
+	g_assert_cmpuint(n_pushed(&f), ==, 0);
+	write_at(&f, "more", 4, end + 4);
+	g_assert_cmpuint(n_pushed(&f), ==, 1);
+	FakeSysRecord pushed = fake_sys_record(&f.sys, FAKE_SYS_SYNC_FILE_RANGE, 0);
+	g_assert_cmpuint(pushed.offset, ==, end + 4);
+	g_assert_cmpuint(pushed.length, ==, 4);
+	g_assert_cmpint(pushed.flags, ==, SYNC_FILE_RANGE_WRITE);
+	/* One more than usual: the guess was wrong, and is not repeated. */
+	write_and_sync(&f, 1);
+	for (unsigned i = 0; i <= SYNC_FORECAST_ALIKE; i++)
+		write_and_sync(&f, 2);
+	g_assert_cmpuint(n_pushed(&f), ==, 1);
+	write_and_sync(&f, 2);
+	g_assert_cmpuint(n_pushed(&f), ==, 2);
 	fixture_deinit(&f);
 }
 
@@ -268,7 +308,7 @@ static void test_tail(void)
 	fd = openat(f.dir_fd, "visible", O_RDWR | O_CLOEXEC);
 	write_at(&f, "abc", 3, 0);
 	g_assert_cmpint(pwrite(fd, "tail", 4, 10), ==, 4);
-	g_assert_cmpint(live_segment_sync(f.live, true), ==, 0);
+	g_assert_cmpint(live_segment_sync(f.live, f.live->fd, true), ==, 0);
 	g_assert_cmpint(pread(fd, bytes, 4, 10), ==, 4);
 	g_assert_cmpmem(bytes, 4, "\0\0\0\0", 4);
 	g_assert_cmpint(pwrite(fd, "tail", 4, 10), ==, 4);
@@ -335,6 +375,7 @@ int main(int argc, char **argv)
 	test_add("/live-segment/expect-mapping", test_expect_mapping);
 	test_add("/live-segment/times", test_times);
 	test_add("/live-segment/failed-sync", test_failed_sync);
+	test_add("/live-segment/written-ahead", test_written_ahead);
 	test_add("/live-segment/failed-write", test_failed_write);
 	test_add("/live-segment/tail", test_tail);
 	test_add("/live-segment/seal", test_seal);
