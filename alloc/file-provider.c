@@ -86,6 +86,15 @@ static void file_provider_release(SegmentProvider *base, Segment *segment)
 	segment_free(file_provider(base), segment);
 }
 
+/* `warming-SERIAL` becomes `ready-...-SERIAL`. */
+static void name_when_ready(const Segment *segment, char name[SEGMENT_NAME_SIZE])
+{
+	SegmentNameParts parts;
+
+	segment_name_parse(segment->name, &parts);
+	segment_name_ready(name, segment->class, parts.serial);
+}
+
 static int create_file(FileProvider *provider, const SegmentClass *class, Segment **ret_segment)
 {
 	Segment *segment = segment_new(class);
@@ -121,11 +130,13 @@ static int map_and_populate(FileProvider *provider, Segment *segment, const atom
 }
 
 /* Marks the file as one that nobody has had, and names it so. */
-static int mark_ready(FileProvider *provider, Segment *segment, const char *name)
+static int mark_ready(FileProvider *provider, Segment *segment)
 {
 	const Sys *sys = provider->sys;
+	char name[SEGMENT_NAME_SIZE];
 	int r;
 
+	name_when_ready(segment, name);
 	if (segment->class->kind == SEGMENT_KIND_MAPPED) {
 		r = sys->ftruncate(sys, segment->fd, ready_size(segment->class));
 		if (r < 0)
@@ -142,31 +153,86 @@ static int mark_ready(FileProvider *provider, Segment *segment, const char *name
 	return 0;
 }
 
-static int prepare_new(FileProvider *provider, const SegmentClass *class, const atomic_bool *cancel,
-		       Segment **ret_segment)
+int file_provider_create(FileProvider *provider, const SegmentClass *class, Segment **ret_segment)
 {
-	const Sys *sys = provider->sys;
 	char name[SEGMENT_NAME_SIZE];
 	Segment *segment;
 	int r = create_file(provider, class, &segment);
 
 	if (r < 0)
 		return r;
-	segment_name_ready(name, class, atomic_fetch_add(&provider->next_serial, 1));
+	name_when_ready(segment, name);
 	if (class->kind == SEGMENT_KIND_APPEND)
-		r = segment_trailer_make(sys, segment->fd, class->size_bytes, name);
-	if (r == 0)
-		r = warmer_fill(sys, segment->fd, class, cancel);
-	if (r == 0)
-		r = map_and_populate(provider, segment, cancel);
-	if (r == 0)
-		r = mark_ready(provider, segment, name);
+		r = segment_trailer_make(provider->sys, segment->fd, class->size_bytes, name);
 	if (r < 0) {
 		file_provider_discard(&provider->base, segment);
 		return r;
 	}
 	*ret_segment = segment;
 	return 0;
+}
+
+static int prepare_new(FileProvider *provider, const SegmentClass *class, const atomic_bool *cancel,
+		       Segment **ret_segment)
+{
+	Segment *segment;
+	int r = file_provider_create(provider, class, &segment);
+
+	if (r < 0)
+		return r;
+	r = warmer_fill(provider->sys, segment->fd, class, cancel);
+	if (r == 0)
+		r = map_and_populate(provider, segment, cancel);
+	if (r == 0)
+		r = mark_ready(provider, segment);
+	if (r < 0) {
+		file_provider_discard(&provider->base, segment);
+		return r;
+	}
+	*ret_segment = segment;
+	return 0;
+}
+
+static bool has_trailer(FileProvider *provider, const Segment *segment, const char *name)
+{
+	uint64_t length;
+
+	return segment_trailer_read(provider->sys, segment->fd, segment->class->size_bytes, name, &length) == 0;
+}
+
+/* What somebody else has filled must be what warmer_fill makes, as far as can be seen without reading it. */
+static int check_filled(FileProvider *provider, const Segment *segment)
+{
+	const SegmentClass *class = segment->class;
+	off_t size = class->kind == SEGMENT_KIND_MAPPED ? (off_t)class->size_bytes : ready_size(class);
+	char name[SEGMENT_NAME_SIZE];
+	struct stat attr;
+	int r = provider->sys->fstat(provider->sys, segment->fd, &attr);
+
+	if (r < 0)
+		return r;
+	name_when_ready(segment, name);
+	if (attr.st_size == size &&
+	    (!segment_kind_is_full(class->kind) || (uint64_t)attr.st_blocks * 512 >= class->size_bytes) &&
+	    (class->kind != SEGMENT_KIND_APPEND || has_trailer(provider, segment, name)))
+		return 0;
+	log_warning(provider->log,
+		    "class %s: its provider has left %s with %" G_GINT64_FORMAT " bytes and %" G_GINT64_FORMAT
+		    " in blocks, which is no %s segment", class->name, segment->name, (gint64)attr.st_size,
+		    (gint64)attr.st_blocks * 512, segment_kind_to_string(class->kind));
+	return -EINVAL;
+}
+
+int file_provider_finish(FileProvider *provider, Segment *segment, const atomic_bool *cancel)
+{
+	int r = provider->sys->fsync(provider->sys, segment->fd);
+
+	/* Only now are all the blocks there that will be. */
+	if (r == 0)
+		r = check_filled(provider, segment);
+	if (r == 0)
+		r = map_and_populate(provider, segment, cancel);
+	return r == 0 ? mark_ready(provider, segment) : r;
 }
 
 /* A file found in the pool serves if it is just as mark_ready left it. */
@@ -181,7 +247,6 @@ static int open_adoptable(FileProvider *provider, Segment *segment)
 {
 	const Sys *sys = provider->sys;
 	struct stat attr;
-	uint64_t length;
 	int r = sys->openat(sys, provider->dir->segments_fd, segment->name,
 			    O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0);
 
@@ -193,8 +258,7 @@ static int open_adoptable(FileProvider *provider, Segment *segment)
 		return r;
 	if (!is_untouched(&attr, segment->class))
 		return -EUCLEAN;
-	if (segment->class->kind == SEGMENT_KIND_APPEND &&
-	    segment_trailer_read(sys, segment->fd, segment->class->size_bytes, segment->name, &length) < 0)
+	if (segment->class->kind == SEGMENT_KIND_APPEND && !has_trailer(provider, segment, segment->name))
 		return -EUCLEAN;
 	segment->uid = attr.st_uid;
 	segment->gid = attr.st_gid;
@@ -256,9 +320,8 @@ static int adopt_one(FileProvider *provider, const SegmentClass *class, const ch
 	return r;
 }
 
-/* 0, or -ENOENT if there is none (any more), or what kept the next one from being adopted for now. */
-static int adopt(FileProvider *provider, const SegmentClass *class, const atomic_bool *cancel,
-		 Segment **ret_segment)
+int file_provider_adopt(FileProvider *provider, const SegmentClass *class, const atomic_bool *cancel,
+			Segment **ret_segment)
 {
 	char *name;
 
@@ -276,7 +339,7 @@ static int file_provider_prepare(SegmentProvider *base, const SegmentClass *clas
 				 const atomic_bool *cancel, Segment **ret_segment)
 {
 	FileProvider *provider = file_provider(base);
-	int r = adopt(provider, class, cancel, ret_segment);
+	int r = file_provider_adopt(provider, class, cancel, ret_segment);
 
 	return r == -ENOENT ? prepare_new(provider, class, cancel, ret_segment) : r;
 }

@@ -13,6 +13,7 @@
 
 #include "alloc/pool-dir.h"
 #include "alloc/segment-provider.h"
+#include "alloc/segment.h"
 #include "alloc/sys.h"
 
 typedef struct FileProvider FileProvider;
@@ -29,6 +30,16 @@ FileProvider *file_provider_free(FileProvider *provider);
 
 /* The table to hand to the allocate service; lives as long as the provider. */
 SegmentProvider *file_provider_base(FileProvider *provider);
+
+/*
+ * The steps of its prepare, for a provider that fills files itself; SegmentProviderHost says what each is to do.
+ */
+
+/* 0, or -ENOENT if there is none (any more), or what kept the next one from being adopted for now. */
+int file_provider_adopt(FileProvider *provider, const SegmentClass *class, const atomic_bool *cancel,
+			Segment **ret_segment);
+int file_provider_create(FileProvider *provider, const SegmentClass *class, Segment **ret_segment);
+int file_provider_finish(FileProvider *provider, Segment *segment, const atomic_bool *cancel);
 
 /* Blocks held by the pool: ready, in the making, or still to be adopted. Bytes. Any thread. */
 uint64_t file_provider_held_bytes(FileProvider *provider);
