@@ -18,6 +18,9 @@
 /* The largest folio of the page cache: what one entry of a page table's middle level maps. */
 #define FOLIO_MAX_BYTES (2 * 1024 * 1024)
 
+#define PROVIDER_MAX_BYTES 64
+#define PROVIDER_BUILT_IN  "file"
+
 #define DEFAULT_AHEAD	    2
 #define DEFAULT_TIMEOUT_MS  5000
 #define DEFAULT_LINGER_MS   10000
@@ -70,6 +73,7 @@ SegmentClass *segment_class_free(SegmentClass *class)
 		return NULL;
 	g_free(class->name);
 	glob_free(class->match);
+	g_free(class->provider);
 	g_free(class);
 	return NULL;
 }
@@ -200,6 +204,18 @@ static char *set_on_timeout(SegmentClass *class, const char *value)
 	return NULL;
 }
 
+/* The name becomes part of a file's, so nothing in it leads out of the directory of providers. */
+static char *set_provider(SegmentClass *class, const char *value)
+{
+	size_t length = strspn(value, G_CSET_A_2_Z G_CSET_a_2_z G_CSET_DIGITS "-_");
+
+	if (length == 0 || length > PROVIDER_MAX_BYTES || value[length])
+		return g_strdup("not a provider's name");
+	g_free(class->provider);
+	class->provider = strcmp(value, PROVIDER_BUILT_IN) == 0 ? NULL : g_strdup(value);
+	return NULL;
+}
+
 typedef struct ClassOption {
 	const char *key;
 	SetOption set;
@@ -216,6 +232,7 @@ static const ClassOption OPTIONS[] = {
 	{ "folio", set_folio, "a power of two from 4K to 2M" },
 	{ "linger", set_linger, "milliseconds, or a number with ms or s, from 0 to 3600s" },
 	{ "quota", set_quota, SIZE_ALLOWED },
+	{ "provider", set_provider, "file, or a name of at most 64 letters, digits, - and _" },
 };
 
 static const ClassOption *find_option(const char *key)

@@ -56,6 +56,8 @@ typedef struct SegmentClass {
 	unsigned linger_ms;
 	/* Bound on the bytes of ready segments of this class. 0 (default): none. */
 	uint64_t quota_bytes;
+	/* The name of the module that makes its segments. NULL (default): the built-in provider does. */
+	char *provider;
 } SegmentClass;
 
 /* With the defaults above; match and size still unset. */
@@ -67,7 +69,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(SegmentClass, segment_class_free)
 bool segment_class_has_key(const char *key);
 /*
  * Sets one option from text (match, size, kind, ahead, timeout, on_timeout, folio,
- * linger, quota). The
+ * linger, quota, provider). The
  * error (G_OPTION_ERROR) is one line that names key, value and what is allowed, and, for an unknown
  * key, the key that was probably meant. On failure the class is as it was.
  */

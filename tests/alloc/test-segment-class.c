@@ -10,6 +10,7 @@
 	"a pattern for the path below the mount point, such as *.log, wal/* or **/*.log"
 #define AHEAD_ALLOWED	"a number of segments from 0 to 64"
 #define TIMEOUT_ALLOWED "milliseconds, or a number with ms or s, from 1ms to 3600s"
+#define PROVIDER_ALLOWED "file, or a name of at most 64 letters, digits, - and _"
 #define SIZE_ALLOWED	"a number of bytes, or one with K, M, G or T, from 1 to 8388607T"
 
 static void set(SegmentClass *class, const char *key, const char *value)
@@ -52,13 +53,15 @@ static void test_defaults(void)
 	g_assert_false(class->fail_on_timeout);
 	g_assert_cmpuint(class->folio_bytes, ==, 65536);
 	g_assert_cmpuint(class->quota_bytes, ==, 0);
+	g_assert_null(class->provider);
 	g_assert_null(segment_class_free(NULL));
 }
 
 static void test_has_key(void)
 {
 	static const char *const KEYS[] = { "match",   "size",	     "kind",  "ahead",
-					    "timeout", "on_timeout", "folio", "quota" };
+					    "timeout", "on_timeout", "folio", "quota",
+					    "linger",  "provider" };
 
 	for (size_t i = 0; i < G_N_ELEMENTS(KEYS); i++)
 		g_assert_true(segment_class_has_key(KEYS[i]));
@@ -140,6 +143,19 @@ static void test_set_words(void)
 	g_assert_false(class->fail_on_timeout);
 }
 
+static void test_set_provider(void)
+{
+	g_autofree char *longest = g_strnfill(64, 'n');
+	g_autoptr(SegmentClass) class = segment_class_new("wal");
+
+	set(class, "provider", "Huge_pages-2");
+	g_assert_cmpstr(class->provider, ==, "Huge_pages-2");
+	set(class, "provider", longest);
+	g_assert_cmpstr(class->provider, ==, longest);
+	set(class, "provider", "file");
+	g_assert_null(class->provider);
+}
+
 static void assert_refused(const char *key, const char *value, const char *text)
 {
 	g_autoptr(SegmentClass) class = segment_class_new("wal");
@@ -205,6 +221,15 @@ static void test_refuses_values(void)
 		{ "folio", "4M", "too large", "a power of two from 4K to 2M" },
 		{ "folio", "12K", "not a power of two", "a power of two from 4K to 2M" },
 		{ "folio", "big", "not a size", "a power of two from 4K to 2M" },
+		{ "provider", "", "not a provider's name", PROVIDER_ALLOWED },
+		{ "provider", "../x", "not a provider's name", PROVIDER_ALLOWED },
+		{ "provider", "..", "not a provider's name", PROVIDER_ALLOWED },
+		{ "provider", "a/b", "not a provider's name", PROVIDER_ALLOWED },
+		{ "provider", "a.so", "not a provider's name", PROVIDER_ALLOWED },
+		{ "provider", "a b", "not a provider's name", PROVIDER_ALLOWED },
+		{ "provider", "\303\244", "not a provider's name", PROVIDER_ALLOWED },
+		{ "provider", "a0123456789012345678901234567890123456789012345678901234567890123",
+		  "not a provider's name", PROVIDER_ALLOWED },
 	};
 
 	for (size_t i = 0; i < G_N_ELEMENTS(CASES); i++) {
@@ -243,7 +268,7 @@ static void test_refuses_keys(void)
 			meant ? g_strdup_printf(", did you mean %s?", meant) : g_strdup("");
 		g_autofree char *text = g_strdup_printf(
 			"%s=1: unknown key%s; allowed: match, size, kind, ahead, timeout, "
-			"on_timeout, folio, linger, quota",
+			"on_timeout, folio, linger, quota, provider",
 			CASES[i].key, guess);
 
 		assert_refused(CASES[i].key, "1", text);
@@ -256,7 +281,8 @@ static void test_hostile_values(void)
 	g_autofree char *long_text = g_strnfill(100000, 'k');
 	const char *const TEXTS[] = { "a\nb\x1b[2J\x7f", "\xff\xfe\xc3", long_text };
 	static const char *const KEYS[] = { "match",   "size",	"kind",	 "ahead",
-					    "timeout", "folio", "quota", "on_timeout" };
+					    "timeout", "folio", "quota", "on_timeout",
+					    "linger",  "provider" };
 	g_autoptr(SegmentClass) class = segment_class_new("wal");
 
 	for (size_t i = 0; i < G_N_ELEMENTS(TEXTS); i++) {
@@ -422,6 +448,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/segment-class/set-bytes", test_set_bytes);
 	g_test_add_func("/segment-class/set-numbers", test_set_numbers);
 	g_test_add_func("/segment-class/set-words", test_set_words);
+	g_test_add_func("/segment-class/set-provider", test_set_provider);
 	g_test_add_func("/segment-class/refuses-values", test_refuses_values);
 	g_test_add_func("/segment-class/refuses-keys", test_refuses_keys);
 	g_test_add_func("/segment-class/hostile-values", test_hostile_values);

@@ -12,6 +12,7 @@
 #include <glib.h>
 
 #include "alloc/segment-provider.h"
+#include "alloc/segment.h"
 #include "alloc/sync.h"
 
 typedef enum FakeCall {
