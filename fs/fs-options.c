@@ -60,6 +60,15 @@ static bool set_attr_timeout(FsOptions *options, const char *value)
 	return true;
 }
 
+static bool set_provider_dir(FsOptions *options, const char *value)
+{
+	if (!value || !g_path_is_absolute(value))
+		return false;
+	g_free(options->provider_dir);
+	options->provider_dir = g_strdup(value);
+	return true;
+}
+
 /* What concerns the whole mount; also the keys of the `[warmfs]` group. */
 static const struct MountKey {
 	const char *key;
@@ -70,6 +79,7 @@ static const struct MountKey {
 	{ "reserve", set_reserve, "0% to 90%" },
 	{ "passthrough", set_passthrough, "on or off" },
 	{ "attr_timeout", set_attr_timeout, "0 to 86400 seconds" },
+	{ "provider_dir", set_provider_dir, "an absolute path" },
 };
 
 static const struct MountKey *find_mount_key(const char *key)
@@ -86,8 +96,8 @@ static bool set_mount_key(void *arg, const char *key, const char *value, GError 
 
 	if (!known) {
 		g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_UNKNOWN_OPTION,
-			    "%s=%s: no such key; allowed: threads, reserve, passthrough, attr_timeout", key,
-			    value);
+			    "%s=%s: no such key; allowed: threads, reserve, passthrough, attr_timeout, provider_dir",
+			    key, value);
 		return false;
 	}
 	return known->set(arg, value) || bad_value(error, key, value, known->allowed);
@@ -209,12 +219,14 @@ static const char description[] =
 	"  folio=SIZE            size of one warming write (64K)\n"
 	"  linger=MS             how long a closed append segment may still be reopened cheaply (10000)\n"
 	"  quota=SIZE            bound on the bytes of ready segments (none)\n"
+	"  provider=NAME         what makes the segments: a module, or file, which is built in (file)\n"
 	"Options of the mount:\n"
 	"  config=FILE           classes from a file: [class NAME] groups, and [warmfs]\n"
 	"  threads=N             threads that prepare segments (one for two processors)\n"
 	"  reserve=N%            space that preparing ahead leaves free (5%)\n"
 	"  passthrough=on|off    reads and writes by the kernel itself (on)\n"
 	"  attr_timeout=SECONDS  how long the kernel may remember names and attributes (1)\n"
+	"  provider_dir=DIR      where the modules are (" WARMFS_PROVIDER_DIR ")\n"
 	"  io_uring              talk to the kernel through io_uring\n"
 	"  ro, noatime, ...      as for mount(8)\n";
 
@@ -250,6 +262,7 @@ static FsOptions *fs_options_new(void)
 	options->rules = class_rules_new();
 	options->n_threads = CLAMP(g_get_num_processors() / 2, 1, MAX_THREADS);
 	options->provider.reserve_percent = 5;
+	options->provider_dir = g_strdup(WARMFS_PROVIDER_DIR);
 	options->fs = (FsConfig){ .passthrough = true, .attr_timeout = 1 };
 	options->mount_options = g_ptr_array_new_with_free_func(g_free);
 	return options;
@@ -261,6 +274,7 @@ FsOptions *fs_options_free(FsOptions *options)
 		return NULL;
 	g_free(options->source);
 	g_free(options->mount_point);
+	g_free(options->provider_dir);
 	class_rules_free(options->rules);
 	g_ptr_array_unref(options->mount_options);
 	g_free(options);

@@ -25,6 +25,8 @@ typedef struct FsOptions {
 	/* Threads that prepare segments. Default: one for two processors, at least 1. */
 	unsigned n_threads;
 	FileProviderConfig provider;
+	/* Where the modules of provider= are; an absolute path. */
+	char *provider_dir;
 	FsConfig fs;
 	/* Options for the kernel and libfuse, each "NAME" or "NAME=VALUE". */
 	GPtrArray *mount_options;

@@ -19,6 +19,7 @@
 #include <syslog.h>
 #include <unistd.h>
 
+#include "alloc/class-providers.h"
 #include "alloc/cleanup.h"
 #include "alloc/recovery.h"
 #include "fs/daemonize.h"
@@ -38,6 +39,7 @@ typedef struct FsSession {
 	LiveTable *live_table;
 	LiveSet *live;
 	FileProvider *provider;
+	ClassProviders *class_providers;
 	AllocateService *service;
 	Fs fs;
 	bool fs_ready;
@@ -210,8 +212,10 @@ static bool set_up_pool(FsSession *session, GError **error)
 		return false;
 	session->provider = file_provider_new(session->pool_dir, &sys_kernel, &options->provider,
 					      &session->log);
-	session->service = allocate_service_new(options->rules, file_provider_base(session->provider),
-						&session->log);
+	session->class_providers = class_providers_new(options->rules, options->provider_dir,
+						       session->provider, &session->log);
+	session->service = allocate_service_new(
+		options->rules, class_providers_base(session->class_providers), &session->log);
 	session->fs.service = session->service;
 	session->fs.provider = session->provider;
 	set_up_live(session);
@@ -314,6 +318,7 @@ static void tear_down(FsSession *session)
 	g_clear_pointer(&session->fuse, fuse_session_destroy);
 	session->service = allocate_service_free(session->service);
 	session->live = live_set_free(session->live);
+	session->class_providers = class_providers_free(session->class_providers);
 	session->provider = file_provider_free(session->provider);
 	if (session->pool_dir)
 		pool_dir_mark_clean(session->pool_dir);

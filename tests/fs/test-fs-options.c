@@ -46,6 +46,7 @@ static void test_defaults(void)
 	g_assert_cmpuint(options->provider.reserve_percent, ==, 5);
 	g_assert_true(options->fs.passthrough);
 	g_assert_true(options->fs.attr_timeout == 1);
+	g_assert_true(g_path_is_absolute(options->provider_dir));
 	g_assert_cmpuint(options->mount_options->len, ==, 0);
 	g_assert_null(fs_options_free(NULL));
 }
@@ -70,7 +71,7 @@ static void test_class(void)
 {
 	g_autoptr(FsOptions) options =
 		parse_good("match=wal/*.log,size=16M,kind=stream,ahead=3,timeout=100,"
-			   "on_timeout=fail,folio=128K,quota=1G");
+			   "on_timeout=fail,folio=128K,quota=1G,provider=huge");
 	const SegmentClass *class;
 
 	g_assert_cmpuint(class_rules_count(options->rules), ==, 1);
@@ -83,6 +84,7 @@ static void test_class(void)
 	g_assert_true(class->fail_on_timeout);
 	g_assert_cmpuint(class->folio_bytes, ==, 128 << 10);
 	g_assert_cmpuint(class->quota_bytes, ==, 1 << 30);
+	g_assert_cmpstr(class->provider, ==, "huge");
 }
 
 static void test_several_lists(void)
@@ -109,13 +111,14 @@ static void test_escaped_comma(void)
 
 static void test_mount_keys(void)
 {
-	g_autoptr(FsOptions) a = parse_good("threads=64,reserve=0%,passthrough=off,attr_timeout=0");
+	g_autoptr(FsOptions) a = parse_good("threads=64,reserve=0%,passthrough=off,attr_timeout=0,provider_dir=/x");
 	g_autoptr(FsOptions) b = parse_good("threads=1,reserve=90,passthrough=on,attr_timeout=2.5");
 
 	g_assert_cmpuint(a->n_threads, ==, 64);
 	g_assert_cmpuint(a->provider.reserve_percent, ==, 0);
 	g_assert_false(a->fs.passthrough);
 	g_assert_true(a->fs.attr_timeout == 0);
+	g_assert_cmpstr(a->provider_dir, ==, "/x");
 	g_assert_cmpuint(b->n_threads, ==, 1);
 	g_assert_cmpuint(b->provider.reserve_percent, ==, 90);
 	g_assert_true(b->fs.passthrough);
@@ -160,6 +163,10 @@ static void test_bad_options(void)
 		{ "attr_timeout=inf", "attr_timeout=inf", "0 to 86400" },
 		{ "attr_timeout=1s", "attr_timeout=1s", "0 to 86400" },
 		{ "attr_timeout=", "attr_timeout=", "0 to 86400" },
+		{ "provider_dir=lib", "provider_dir=lib", "an absolute path" },
+		{ "provider_dir=", "provider_dir=", "an absolute path" },
+		{ "provider_dir", "provider_dir", "an absolute path" },
+		{ "provider=a/b", "provider=a/b", "letters, digits" },
 		{ "config=", "config=", "path of a file" },
 		{ "config", "config", "path of a file" },
 		{ "config=/does/not/exist", "/does/not/exist", "" },

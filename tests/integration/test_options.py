@@ -67,6 +67,8 @@ BAD_VALUES = [
     ('reserve', '101%'), ('reserve', '-1%'), ('reserve', 'half'), ('reserve', ''),
     ('passthrough', 'maybe'), ('passthrough', ''),
     ('attr_timeout', 'soon'), ('attr_timeout', '-1'), ('attr_timeout', ''),
+    ('provider', ''), ('provider', '../x'), ('provider', '..'), ('provider', 'a/b'), ('provider', 'x.so'),
+    ('provider_dir', ''), ('provider_dir', 'lib/providers'),
 ]
 
 
@@ -84,7 +86,7 @@ def test_bad_value(place, key, value):
 @pytest.mark.parametrize('key, value', BAD_VALUES, ids=value_id)
 def test_bad_value_in_file(place, key, value):
     """The line names the file as well."""
-    mount_wide = key in ('threads', 'reserve', 'passthrough', 'attr_timeout')
+    mount_wide = key in ('threads', 'reserve', 'passthrough', 'attr_timeout', 'provider_dir')
     classes = {'match': '*.seg', 'size': '1M'}
     mount = {}
     (mount if mount_wide else classes)[key] = value

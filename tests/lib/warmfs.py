@@ -9,6 +9,7 @@ started them, so nothing survives a killed test run.
 Environment:
   WARMFS_BIN         the daemon (default: build/fs/warmfs)
   WARMFS_FAULTY_SYS  faulty-sys.so (default: build/tests/lib/faulty-sys.so)
+  WARMFS_PROVIDERS   modules of segment providers (default: tests/providers beside the daemon's directory)
   WARMFS_TEST_DIR    where sources and mount points are made (default: /var/tmp)
   WARMFS_TEST_SLOW   factor on all time limits, for sanitizer builds (default: 1)
 """
@@ -33,6 +34,7 @@ import traceback
 TREE = pathlib.Path(__file__).resolve().parents[2]
 BINARY = pathlib.Path(os.environ.get('WARMFS_BIN', TREE / 'build/fs/warmfs'))
 FAULTY_SYS = pathlib.Path(os.environ.get('WARMFS_FAULTY_SYS', TREE / 'build/tests/lib/faulty-sys.so'))
+PROVIDERS = pathlib.Path(os.environ.get('WARMFS_PROVIDERS', BINARY.parents[1] / 'tests/providers'))
 TEST_DIR = os.environ.get('WARMFS_TEST_DIR', '/var/tmp')
 SLOW = float(os.environ.get('WARMFS_TEST_SLOW', '1'))
 
