@@ -61,6 +61,13 @@ refuse 'memory and blocks only through alloc/sys.c' \
 		grep -E '(^|[^[:alnum:]_>.])(mmap|mmap64|munmap|mremap|msync|mlock2?|madvise|posix_madvise|fallocate|fallocate64|posix_fallocate)[[:space:]]*\(' |
 		grep -vE '\(\*[a-z_]+\)\(')"
 
+# Modules are built elsewhere, with that one header and what the system has.
+refuse 'the public header stands alone' \
+	"$(code alloc/segment-provider.h | grep -E '#[[:space:]]*include' | grep -vE '<std[a-z]+\.h>')"
+refuse 'segment providers in modules use the public header only' \
+	"$(code tests/providers/*.c | grep -E '#[[:space:]]*include' |
+		grep -vE '<(segment-provider|errno|stdio|stdlib|string|unistd|syslog|sys/xattr)\.h>')"
+
 # Every file that somebody wrote.
 for file in $(find alloc fs tests mount-helpers meson.build meson_options.txt .ci -type f \
 		\( -name '*.c' -o -name '*.h' -o -name '*.py' -o -name '*.sh' -o -name 'meson.build' \
