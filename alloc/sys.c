@@ -113,6 +113,12 @@ static int kernel_futimens(const Sys *sys, int fd, const struct timespec times[2
 	return NEGATIVE_ERRNO(futimens(fd, times));
 }
 
+static int kernel_set_lease(const Sys *sys, int fd, int type)
+{
+	(void)sys;
+	return NEGATIVE_ERRNO(fcntl(fd, F_SETLEASE, type));
+}
+
 static int kernel_mmap_shared(const Sys *sys, int fd, size_t length, void **ret_map)
 {
 	void *map = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -159,6 +165,7 @@ const Sys sys_kernel = {
 	.fchown = kernel_fchown,
 	.fchmod = kernel_fchmod,
 	.futimens = kernel_futimens,
+	.set_lease = kernel_set_lease,
 	.mmap_shared = kernel_mmap_shared,
 	.munmap = kernel_munmap,
 	.madvise = kernel_madvise,

@@ -30,6 +30,8 @@ struct Sys {
 	int (*fchown)(const Sys *sys, int fd, uid_t uid, gid_t gid);
 	int (*fchmod)(const Sys *sys, int fd, mode_t mode);
 	int (*futimens)(const Sys *sys, int fd, const struct timespec times[2]);
+	/* fcntl's F_SETLEASE: F_WRLCK or F_UNLCK. The process must ignore SIGIO. */
+	int (*set_lease)(const Sys *sys, int fd, int type);
 	int (*mmap_shared)(const Sys *sys, int fd, size_t length, void **ret_map);
 	int (*munmap)(const Sys *sys, void *map, size_t length);
 	int (*madvise)(const Sys *sys, void *map, size_t length, int advice);

@@ -14,10 +14,11 @@ static const char *const NAMES[_FAKE_SYS_CALL_MAX] = {
 	[FAKE_SYS_FSYNC] = "fsync",	    [FAKE_SYS_SYNC_FILE_RANGE] = "sync_file_range",
 	[FAKE_SYS_FSTAT] = "fstat",	    [FAKE_SYS_FSTATVFS] = "fstatvfs",
 	[FAKE_SYS_FCHOWN] = "fchown",	    [FAKE_SYS_FCHMOD] = "fchmod",
-	[FAKE_SYS_FUTIMENS] = "futimens",   [FAKE_SYS_MMAP] = "mmap",
-	[FAKE_SYS_MUNMAP] = "munmap",	    [FAKE_SYS_MADVISE] = "madvise",
-	[FAKE_SYS_LINKAT] = "linkat",	    [FAKE_SYS_FDATASYNC] = "fdatasync",
-	[FAKE_SYS_PREAD] = "pread",	    [FAKE_SYS_MSYNC] = "msync",
+	[FAKE_SYS_FUTIMENS] = "futimens",   [FAKE_SYS_SET_LEASE] = "set_lease",
+	[FAKE_SYS_MMAP] = "mmap",	    [FAKE_SYS_MUNMAP] = "munmap",
+	[FAKE_SYS_MADVISE] = "madvise",	    [FAKE_SYS_LINKAT] = "linkat",
+	[FAKE_SYS_FDATASYNC] = "fdatasync", [FAKE_SYS_PREAD] = "pread",
+	[FAKE_SYS_MSYNC] = "msync",
 };
 
 const char *fake_sys_call_name(FakeSysCall call)
@@ -176,6 +177,13 @@ static int fake_futimens(const Sys *base, int fd, const struct timespec times[2]
 	return CONCLUDE(r, futimens(base, fd, times), 0);
 }
 
+static int fake_set_lease(const Sys *base, int fd, int type)
+{
+	int r = NOTE(.call = FAKE_SYS_SET_LEASE, .flags = type);
+
+	return CONCLUDE(r, set_lease(base, fd, type), 0);
+}
+
 static int fake_mmap(const Sys *base, int fd, size_t length, void **ret_map)
 {
 	int r = NOTE(.call = FAKE_SYS_MMAP, .length = length);
@@ -225,6 +233,7 @@ void fake_sys_init(FakeSys *sys, bool with_kernel)
 			.fchown = fake_fchown,
 			.fchmod = fake_fchmod,
 			.futimens = fake_futimens,
+			.set_lease = fake_set_lease,
 			.mmap_shared = fake_mmap,
 			.munmap = fake_munmap,
 			.madvise = fake_madvise,
