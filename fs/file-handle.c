@@ -114,7 +114,7 @@ void file_handle_close(fuse_req_t req, Inode *inode, const struct fuse_file_info
 	mutex_unlock(&inode->lock);
 	if (may_write(handle->flags))
 		atomic_fetch_sub(&inode->n_writers, 1);
-	close(handle->fd);
+	close(steal_fd(&handle->fd));
 	if (handle->live)
 		live_set_close(fs->live, handle->live);
 	slot_table_free(&fs->files, fi->fh);

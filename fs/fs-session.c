@@ -317,6 +317,8 @@ static void tear_down(FsSession *session)
 	}
 	g_clear_pointer(&session->fuse, fuse_session_destroy);
 	session->service = allocate_service_free(session->service);
+	if (session->fs_ready)
+		fs_close_all(&session->fs);
 	session->live = live_set_free(session->live);
 	session->class_providers = class_providers_free(session->class_providers);
 	session->provider = file_provider_free(session->provider);

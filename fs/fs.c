@@ -40,7 +40,15 @@ int fs_init(Fs *fs, int root_fd, const FsConfig *config, const Log *log, const C
 	return 0;
 }
 
-/* Directories that were open when the session ended. (Files are descriptors, which the process's end closes.) */
+static void close_files(Fs *fs)
+{
+	for (uint64_t index = 1; index < fs->files.n_records; index++) {
+		FileHandle *handle = slot_table_get(&fs->files, index);
+
+		cleanup_fd(&handle->fd);
+	}
+}
+
 static void close_dirs(Fs *fs)
 {
 	for (uint64_t index = 1; index < fs->dirs.n_records; index++) {
@@ -51,9 +59,14 @@ static void close_dirs(Fs *fs)
 	}
 }
 
+void fs_close_all(Fs *fs)
+{
+	close_files(fs);
+	close_dirs(fs);
+}
+
 void fs_deinit(Fs *fs)
 {
-	close_dirs(fs);
 	slot_table_deinit(&fs->dirs);
 	slot_table_deinit(&fs->files);
 	inode_table_deinit(&fs->inodes);

@@ -56,7 +56,8 @@ typedef struct Fs {
 /* Takes ownership of root_fd (any descriptor of the source directory) on success. `log`, `rules`, `service` and
  * `provider` are borrowed. */
 int fs_init(Fs *fs, int root_fd, const FsConfig *config, const Log *log, const ClassRules *rules);
-/* After the session is destroyed. */
+/* After the session is destroyed: what applications still had open. */
+void fs_close_all(Fs *fs);
 void fs_deinit(Fs *fs);
 
 /* The operations table, for fuse_session_new with the Fs as its userdata. */
