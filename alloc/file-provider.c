@@ -398,8 +398,7 @@ static int set_attributes(const Sys *sys, Segment *segment, const SegmentTarget 
 	return sys->futimens(sys, segment->fd, now);
 }
 
-/* A segment whose length is not its file's keeps its name in the pool beside the new one, until it is sealed: there
- * recovery finds it. */
+/* One that becomes live keeps its name in the pool beside the new one, until it is sealed: there recovery finds it. */
 static int give_name(FileProvider *provider, const Segment *segment, const SegmentTarget *target)
 {
 	const Sys *sys = provider->sys;

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "alloc/cleanup.h"
+#include "alloc/reservation.h"
 #include "alloc/segment-trailer.h"
 
 int live_segment_new(const LivePlace *place, const Segment *segment, LiveSegment **ret_live)
@@ -29,7 +30,10 @@ int live_segment_new(const LivePlace *place, const Segment *segment, LiveSegment
 	live->capacity_bytes = segment->class->size_bytes;
 	g_strlcpy(live->name, segment->name, sizeof(live->name));
 	mutex_init(&live->lock);
-	live->index = live_table_add(place->table, segment->name, segment->class->size_bytes);
+	live->reserved_only = live->sealed = segment_is_reserved_only(segment);
+	live->index = -1;
+	if (!live->reserved_only)
+		live->index = live_table_add(place->table, segment->name, live->capacity_bytes);
 	live->named = true;
 	*ret_live = live;
 	return 0;
@@ -52,10 +56,10 @@ void live_segment_free(LiveSegment *live)
 	g_free(live);
 }
 
-bool live_segment_has_record(LiveSegment *live)
+bool live_segment_lacks_record(LiveSegment *live)
 {
 	MUTEX_SCOPE(&live->lock);
-	return live->index >= 0;
+	return !live->reserved_only && live->index < 0;
 }
 
 bool live_segment_is_named(LiveSegment *live)
@@ -426,12 +430,23 @@ int live_segment_stat(LiveSegment *live, struct stat *ret_attr)
 	return 0;
 }
 
+void live_segment_start_write_back(LiveSegment *live)
+{
+	const Sys *sys = live->place->sys;
+
+	/* Without waiting: that would take a write error that is the application's to hear of. */
+	sys->sync_file_range(sys, live->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+}
+
 int live_segment_seal(LiveSegment *live)
 {
 	int r;
 
 	mutex_lock(&live->lock);
-	r = live->sealed ? 0 : seal_unseen_locked(live);
+	if (live->reserved_only)
+		r = live->named ? reservation_release(live->place->sys, live->fd) : 0;
+	else
+		r = live->sealed ? 0 : seal_unseen_locked(live);
 	mutex_unlock(&live->lock);
 	return r < 0 ? r : live_segment_finish(live);
 }
@@ -439,15 +454,15 @@ int live_segment_seal(LiveSegment *live)
 int live_segment_finish(LiveSegment *live)
 {
 	const Sys *sys = live->place->sys;
-	bool sealed;
+	bool was_cut;
 	int r = 0;
 
 	mutex_lock(&live->lock);
-	sealed = live->sealed;
+	was_cut = live->sealed && !live->reserved_only;
 	mutex_unlock(&live->lock);
 	/* Not under the lock, which a stat needs. A file that nobody can reach any more needs no
 	 * such care. */
-	if (sealed)
+	if (was_cut)
 		r = sys->fsync(sys, live->fd);
 	if (r < 0)
 		return r;

@@ -1,7 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An `append` segment that was taken and is not sealed. Its file is as long as its capacity and a
- * trailer; where its data ends for applications is its length, kept here and in the live table.
+ * A segment that was taken and is not sealed. Until live_segment_finish it has a second name, in
+ * the pool directory. There are two sorts:
+ *
+ * Reserved only (kind `stream`, or one of kind `append` that was not prepared in time): its file is
+ * a plain one, but for the unused reservation behind its end, which sealing gives back.
+ * Applications go on using the file itself.
+ *
+ * The other ones of kind `append`, of which the rest of this speaks: the file is as long as its
+ * capacity and a trailer; where its data ends for applications is its length, kept here and in the
+ * live table.
  *
  * After a power cut the length is the trailer's, or where the last non-zero byte is, whichever is
  * larger. So a sync records the length only if the last byte is zero; and before the last byte of
@@ -9,8 +17,7 @@
  * through a mapping, which nobody tells us of, may put a zero there, every sync records it.
  *
  * Sealing cuts the file to its length; from then on it is a plain one, also for those who still
- * have it open. What makes it shorter, or longer than its capacity, seals it. Until
- * live_segment_finish it has a second name, in the pool directory.
+ * have it open. What makes it shorter, or longer than its capacity, seals it.
  *
  * Threads: any function but free from any thread. Writing and sealing lock; so do the others for a
  * moment. Errors are -errno.
@@ -45,6 +52,8 @@ typedef struct LiveSegment {
 	ino_t ino;
 	int fd;
 	uint64_t capacity_bytes;
+	/* Then it counts as sealed from the start: its length is the file's. */
+	bool reserved_only;
 	char name[SEGMENT_NAME_SIZE];
 	Mutex lock;
 	/* Protected by lock. */
@@ -67,12 +76,14 @@ typedef struct LiveSegment {
 	bool named;
 	/* The set's, under its lock. */
 	unsigned n_users;
+	/* Its reservation is being given back: who would open it waits. */
+	bool sealing;
 	int64_t seal_ns;
 	bool superseded;
 } LiveSegment;
 
-/* Of a ready segment that is about to be published, empty. Takes a descriptor of its own. If the
- * table is full, it has no record, and must be sealed as soon as it is published. */
+/* Of a segment that is about to be published, empty. Takes a descriptor of its own. If the table is
+ * full, it may lack its record there, and must be sealed as soon as it is published. */
 int live_segment_new(const LivePlace *place, const Segment *segment, LiveSegment **ret_live);
 /* As it is: for one that could not be published, or is finished. */
 void live_segment_free(LiveSegment *live);
@@ -90,13 +101,18 @@ off_t live_segment_seek(LiveSegment *live, off_t offset, int whence);
 /* Data and length are on the disk on return. `fd` is the caller's own of the file: so each open file
  * hears of a failed write-back once, as natively. */
 int live_segment_sync(LiveSegment *live, int fd, bool data_only);
-/* What applications are to see of its file: its length, and not its second name. */
+/* What applications are to see of its file: its length, and not its second name. Either sort. */
 int live_segment_stat(LiveSegment *live, struct stat *ret_attr);
 
-bool live_segment_has_record(LiveSegment *live);
+/* Either sort; one that is reserved only needs none. */
+bool live_segment_lacks_record(LiveSegment *live);
 bool live_segment_is_named(LiveSegment *live);
 
-/* Cuts the file to its length, and makes that durable. */
+/* So that sealing will not take long: XFS gives a reservation back after writing the data. */
+void live_segment_start_write_back(LiveSegment *live);
+/* Cuts the file to its length, and makes that durable; or gives its reservation back, if nobody
+ * else has it open: otherwise -EBUSY. Then finishes it. */
 int live_segment_seal(LiveSegment *live);
-/* Takes it out of pool directory and table. */
+/* Takes it out of pool directory and table. Either sort: one that is reserved only keeps its
+ * blocks. */
 int live_segment_finish(LiveSegment *live);

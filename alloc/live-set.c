@@ -9,7 +9,10 @@ struct LiveSet {
 	pthread_t sealer;
 	bool sealer_runs;
 	Mutex lock;
+	/* For the sealer: something has become due, or may have. */
 	Cond wake;
+	/* For those who would open a segment: its reservation was given back, or not. */
+	Cond released;
 	/* Protected by lock. */
 	bool stopping;
 	/* The segments are their own keys. */
@@ -37,6 +40,7 @@ LiveSet *live_set_new(const LivePlace *place)
 	set->place = *place;
 	mutex_init(&set->lock);
 	cond_init(&set->wake);
+	cond_init(&set->released);
 	set->by_identity = g_hash_table_new(identity_hash, identity_equal);
 	return set;
 }
@@ -44,16 +48,33 @@ LiveSet *live_set_new(const LivePlace *place)
 /* Later again if it fails: the segment stays live, and loses nothing. */
 #define RETRY_NS INT64_C(1000000000)
 
+/* Nobody opens it from here on. */
+static bool begin_sealing(LiveSet *set, LiveSegment *live)
+{
+	MUTEX_SCOPE(&set->lock);
+	live->sealing = live->n_users == 1;
+	return live->sealing;
+}
+
+static int release_reservation(LiveSet *set, LiveSegment *live)
+{
+	live_segment_start_write_back(live);
+	return begin_sealing(set, live) ? live_segment_seal(live) : -EBUSY;
+}
+
 static void seal(LiveSet *set, LiveSegment *live)
 {
-	int r = live_segment_seal(live);
+	int r = live->reserved_only ? release_reservation(set, live) : live_segment_seal(live);
 
-	if (r < 0)
+	/* That somebody has it open is no harm; it costs him and us nothing but the room. */
+	if (r < 0 && r != -EBUSY)
 		log_warning(set->place.log,
 			    "seal %s: %s; tried again later, at the latest when mounting again",
 			    live->name, g_strerror(-r));
 	mutex_lock(&set->lock);
 	live->n_users--;
+	live->sealing = false;
+	cond_broadcast(&set->released);
 	if (r == 0 && live->n_users == 0) {
 		g_hash_table_remove(set->by_identity, live);
 		live_segment_free(live);
@@ -124,8 +145,9 @@ static gboolean seal_each(gpointer key, gpointer value, gpointer arg)
 
 	(void)value;
 	if (r < 0) {
-		log_warning(set->place.log, "seal %s: %s; it is done when mounting again",
-			    live->name, g_strerror(-r));
+		if (r != -EBUSY)
+			log_warning(set->place.log, "seal %s: %s; it is done when mounting again",
+				    live->name, g_strerror(-r));
 		/* Its record has to stay for that. */
 		live->index = -1;
 	}
@@ -145,6 +167,7 @@ LiveSet *live_set_free(LiveSet *set)
 		pthread_join(set->sealer, NULL);
 	g_hash_table_foreach_remove(set->by_identity, seal_each, set);
 	g_hash_table_unref(set->by_identity);
+	cond_deinit(&set->released);
 	cond_deinit(&set->wake);
 	mutex_deinit(&set->lock);
 	g_free(set);
@@ -202,8 +225,11 @@ static LiveSegment *find_locked(LiveSet *set, dev_t dev, ino_t ino)
 
 LiveSegment *live_set_open(LiveSet *set, dev_t dev, ino_t ino)
 {
+	LiveSegment *live;
+
 	MUTEX_SCOPE(&set->lock);
-	LiveSegment *live = find_locked(set, dev, ino);
+	while ((live = find_locked(set, dev, ino)) && live->sealing)
+		cond_wait(&set->released, &set->lock);
 	if (live)
 		live->n_users++;
 	return live;
@@ -236,7 +262,7 @@ void live_set_close(LiveSet *set, LiveSegment *live)
 
 void live_set_published(LiveSet *set, LiveSegment *live)
 {
-	if (!live_segment_has_record(live)) {
+	if (live_segment_lacks_record(live)) {
 		int r = live_segment_seal(live);
 
 		log_warning(set->place.log,

@@ -2,7 +2,8 @@
 /*
  * The live segments of a source, by identity, and the thread that seals them: a while (the class's
  * linger time) after the last close, or as soon as nobody has it open and a newer segment of the
- * class was taken, or at the end.
+ * class was taken, or at the end. One that is reserved only and open past the mount is tried again
+ * every second, and after the end by recovery.
  *
  * Threads: any. A LiveSegment stays while it is held (open ... close).
  */
@@ -16,7 +17,8 @@ typedef struct LiveSet LiveSet;
 LiveSet *live_set_new(const LivePlace *place);
 /* Starts the thread. 0 or -errno. */
 int live_set_start(LiveSet *set);
-/* Seals all. No segment may be in use any more by other threads. Takes NULL; returns NULL. */
+/* Seals all. No segment may be in use any more by other threads, nor open. Takes NULL; returns
+ * NULL. */
 LiveSet *live_set_free(LiveSet *set);
 
 /* A segment that is about to be published, live from now on, and held by the caller. */
@@ -27,7 +29,7 @@ void live_set_published(LiveSet *set, LiveSegment *live);
 /* It could not be published. Consumes it. */
 void live_set_drop(LiveSet *set, LiveSegment *live);
 
-/* The live segment of a file, now held, or NULL. */
+/* The live segment of a file, now held, or NULL. Waits while a reservation is given back. */
 LiveSegment *live_set_open(LiveSet *set, dev_t dev, ino_t ino);
 void live_set_close(LiveSet *set, LiveSegment *live);
 

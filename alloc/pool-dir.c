@@ -183,7 +183,8 @@ static bool is_live(const Stock *stock, const char *name)
 {
 	struct stat attr;
 
-	return fstatat(stock->dir->segments_fd, name, &attr, AT_SYMLINK_NOFOLLOW) == 0 && attr.st_nlink > 1;
+	return fstatat(stock->dir->segments_fd, name, &attr, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(attr.st_mode) &&
+	       attr.st_nlink > 1;
 }
 
 static void judge_segment(Stock *stock, const char *name)
@@ -192,10 +193,11 @@ static void judge_segment(Stock *stock, const char *name)
 
 	switch (segment_name_parse(name, &parts)) {
 	case SEGMENT_NAME_WARMING:
-		remove_leftover(stock->dir, name, "half-made");
+		if (!is_live(stock, name))
+			remove_leftover(stock->dir, name, "half-made");
 		break;
 	case SEGMENT_NAME_READY:
-		if (parts.kind == SEGMENT_KIND_APPEND && is_live(stock, name))
+		if (parts.kind != SEGMENT_KIND_MAPPED && is_live(stock, name))
 			break;
 		if (!stock->trusted)
 			remove_leftover(stock->dir, name, "the last daemon did not stop cleanly before a reboot");

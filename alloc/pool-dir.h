@@ -39,7 +39,7 @@ typedef struct PoolDir {
 PoolDir *pool_dir_open(int source_fd, const char *source, const Log *log, GError **error);
 
 /* Removes what is half-made, untrusted or of no use to the classes, lists the rest in `adoptable`, reports
- * what is foreign, and marks the directory as running. */
+ * what is foreign, leaves what is live, and marks the directory as running. */
 bool pool_dir_take_stock(PoolDir *dir, const ClassRules *rules, GError **error);
 
 /* Marks the directory as cleanly left: call it when no segment is being made or published. */

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "alloc/cleanup.h"
+#include "alloc/reservation.h"
 #include "alloc/segment-name.h"
 #include "alloc/segment-trailer.h"
 
@@ -94,8 +95,26 @@ static int cut(const Recovery *recovery, int fd, const struct stat *attr, off_t 
 	return r < 0 ? r : sys->fsync(sys, fd);
 }
 
-static int seal(Recovery *recovery, const char *name, const SegmentNameParts *parts, int fd,
-		const struct stat *attr)
+static void report(const Recovery *recovery, const char *name, const struct stat *attr,
+		   off_t length)
+{
+	log_notice(recovery->log, "recovery: %s: inode %ju %s to %jd bytes", name,
+		   (uintmax_t)attr->st_ino, recovery->dry_run ? "would be sealed" : "sealed",
+		   (intmax_t)length);
+}
+
+/* Its length is the file's. */
+static int seal_reserved(Recovery *recovery, const char *name, int fd, const struct stat *attr)
+{
+	int r = recovery->dry_run ? 0 : reservation_release(recovery->sys, fd);
+
+	if (r == 0)
+		report(recovery, name, attr, attr->st_size);
+	return r;
+}
+
+static int seal_append(Recovery *recovery, const char *name, const SegmentNameParts *parts, int fd,
+		       const struct stat *attr)
 {
 	off_t length;
 	int r = find_length(recovery, fd, name, parts->size_bytes, &length);
@@ -107,14 +126,20 @@ static int seal(Recovery *recovery, const char *name, const SegmentNameParts *pa
 	}
 	if (r < 0)
 		return r;
-	log_notice(recovery->log, "recovery: %s: inode %ju %s to %jd bytes", name,
-		   (uintmax_t)attr->st_ino, recovery->dry_run ? "would be sealed" : "sealed",
-		   (intmax_t)length);
-	if (recovery->dry_run)
-		return 0;
-	r = cut(recovery, fd, attr, length);
-	return r < 0 ? r
-		     : recovery->sys->unlinkat(recovery->sys, recovery->dir->segments_fd, name, 0);
+	report(recovery, name, attr, length);
+	return recovery->dry_run ? 0 : cut(recovery, fd, attr, length);
+}
+
+/* What is not prepared when it is taken has the name that it was to be prepared under. */
+static bool is_reserved_only(SegmentNameType type, const SegmentNameParts *parts)
+{
+	return type == SEGMENT_NAME_WARMING || parts->kind == SEGMENT_KIND_STREAM;
+}
+
+static bool may_be_live(SegmentNameType type, const SegmentNameParts *parts)
+{
+	return type == SEGMENT_NAME_WARMING ||
+	       (type == SEGMENT_NAME_READY && parts->kind != SEGMENT_KIND_MAPPED);
 }
 
 /* 1 if it was live. */
@@ -123,32 +148,42 @@ static int judge(Recovery *recovery, const char *name)
 	const Sys *sys = recovery->sys;
 	int access = recovery->dry_run ? O_RDONLY : O_RDWR;
 	SegmentNameParts parts;
+	SegmentNameType type = segment_name_parse(name, &parts);
 	struct stat attr;
 	int r;
 
-	if (segment_name_parse(name, &parts) != SEGMENT_NAME_READY ||
-	    parts.kind != SEGMENT_KIND_APPEND)
+	if (!may_be_live(type, &parts))
 		return 0;
 	auto_fd fd = sys->openat(sys, recovery->dir->segments_fd, name,
 				 access | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0);
+	/* A directory is not one of ours. */
 	if (fd < 0)
-		return fd;
+		return fd == -EISDIR ? 0 : fd;
 	r = sys->fstat(sys, fd, &attr);
 	if (r < 0 || !S_ISREG(attr.st_mode) || attr.st_nlink < 2)
 		return r;
-	r = seal(recovery, name, &parts, fd, &attr);
+	r = is_reserved_only(type, &parts) ? seal_reserved(recovery, name, fd, &attr)
+					   : seal_append(recovery, name, &parts, fd, &attr);
+	if (r == 0 && !recovery->dry_run)
+		r = sys->unlinkat(sys, recovery->dir->segments_fd, name, 0);
 	return r < 0 ? r : 1;
 }
 
 static void count(Recovery *recovery, const char *name, int r)
 {
-	if (r > 0)
+	if (r > 0) {
 		recovery->result->n_sealed++;
-	if (r >= 0)
-		return;
-	recovery->result->n_failed++;
-	log_error(recovery->log, "recovery: %s: %s; left as it is, tried again at the next mount",
-		  name, g_strerror(-r));
+	} else if (r == -EBUSY) {
+		recovery->result->n_busy++;
+		log_notice(recovery->log,
+			   "recovery: %s: still open; keeps its reservation until the next mount",
+			   name);
+	} else if (r < 0) {
+		recovery->result->n_failed++;
+		log_error(recovery->log,
+			  "recovery: %s: %s; left as it is, tried again at the next mount", name,
+			  g_strerror(-r));
+	}
 }
 
 static GPtrArray *list_names(int dir_fd)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a daemon that did not stop, or a power cut, left live: every name in the pool directory
- * whose file has another one is a taken, unsealed segment. Each is sealed, with one line about it.
- * The tree is not searched, and each file read at most once.
+ * whose file has another one is a taken, unsealed segment. Each is sealed, with one line about it,
+ * unless it is still open and has nothing but a reservation to give back. The tree is not searched,
+ * and each file read at most once.
  */
 #pragma once
 
@@ -13,6 +14,8 @@
 typedef struct RecoveryResult {
 	unsigned n_sealed;
 	unsigned n_failed;
+	/* Still open from an earlier mount, so their unused reservation stays. */
+	unsigned n_busy;
 } RecoveryResult;
 
 /* Told before each name that is looked at, and at the end (done == total). */

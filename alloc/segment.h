@@ -33,11 +33,17 @@ typedef struct Segment {
 	bool cold;
 } Segment;
 
-/* Whether its length is not its file's once it is taken (alloc/live-segment.h). One that was not
- * prepared is an ordinary file from the start. */
+/* Whether something remains to be done about it after it was taken (alloc/live-segment.h). */
 static inline bool segment_becomes_live(const Segment *segment)
 {
-	return segment->class->kind == SEGMENT_KIND_APPEND && !segment->cold;
+	return segment->class->kind != SEGMENT_KIND_MAPPED;
+}
+
+/* Whether, then, its file is as long as applications see it, with a reservation behind that. So is
+ * one of any kind that was not prepared in time. */
+static inline bool segment_is_reserved_only(const Segment *segment)
+{
+	return segment->class->kind == SEGMENT_KIND_STREAM || segment->cold;
 }
 
 /* Where a segment becomes visible, and as whose. Borrowed for the call. */

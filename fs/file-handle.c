@@ -90,7 +90,9 @@ int file_handle_open(fuse_req_t req, Inode *inode, int fd, struct fuse_file_info
 	fi->noflush = 1;
 	inode_table_hold(&fs->inodes, inode);
 	if (fs->live)
-		handle->live = live_set_open(fs->live, inode->dev, inode->ino);
+		handle->hold = live_set_open(fs->live, inode->dev, inode->ino);
+	if (handle->hold && !handle->hold->reserved_only)
+		handle->live = handle->hold;
 	if (handle->live && (fi->flags & O_ACCMODE) == O_RDWR) {
 		r = live_segment_expect_mapping(handle->live);
 		if (r < 0)
@@ -115,8 +117,9 @@ void file_handle_close(fuse_req_t req, Inode *inode, const struct fuse_file_info
 	if (may_write(handle->flags))
 		atomic_fetch_sub(&inode->n_writers, 1);
 	close(steal_fd(&handle->fd));
-	if (handle->live)
-		live_set_close(fs->live, handle->live);
+	/* Not before: a reservation is given back only if nobody has the file open. */
+	if (handle->hold)
+		live_set_close(fs->live, handle->hold);
 	slot_table_free(&fs->files, fi->fh);
 	inode_table_release(&fs->inodes, inode);
 }

@@ -13,7 +13,9 @@ typedef struct FileHandle {
 	int fd;
 	/* As the application opened it. */
 	int flags;
-	/* If the file is a live segment: reads and writes go there. Held. */
+	/* If the file is a live segment. Held. */
+	LiveSegment *hold;
+	/* The same, if reads and writes go there. */
 	LiveSegment *live;
 	/* The kernel keeps no pages of it, but for those that it needs to answer sendfile and splice. */
 	bool direct;

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -67,7 +68,7 @@ static int check_pool(const FsOptions *options, PoolDir *dir, const Log *log, GE
 			    options->source, g_strerror(-r));
 		return STATUS_TROUBLE;
 	}
-	if (result.n_failed > 0 || (options->dry_run && (damaged || result.n_sealed > 0)))
+	if (result.n_failed > 0 || result.n_busy > 0 || (options->dry_run && (damaged || result.n_sealed > 0)))
 		return STATUS_LEFT;
 	return damaged || result.n_sealed > 0 ? STATUS_CORRECTED : STATUS_CLEAN;
 }
@@ -81,6 +82,8 @@ int fs_check_run(const FsOptions *options)
 	Log log;
 	int status;
 
+	/* Somebody waits for a lease (alloc/reservation.h), which is given up at once in any case. */
+	signal(SIGIO, SIG_IGN);
 	if (source_fd < 0) {
 		g_set_error(&error, G_FILE_ERROR, g_file_error_from_errno(errno), "SOURCE %s: %s",
 			    options->source, g_strerror(errno));

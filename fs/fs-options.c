@@ -217,7 +217,7 @@ static const char description[] =
 	"  timeout=MS            how long a create waits for one (5000)\n"
 	"  on_timeout=cold|fail  then: an unprepared file, or EAGAIN (cold)\n"
 	"  folio=SIZE            size of one warming write (64K)\n"
-	"  linger=MS             how long a closed append segment may still be reopened cheaply (10000)\n"
+	"  linger=MS             how long a closed segment may still be reopened cheaply (10000)\n"
 	"  quota=SIZE            bound on the bytes of ready segments (none)\n"
 	"  provider=NAME         what makes the segments: a module, or file, which is built in (file)\n"
 	"Options of the mount:\n"

@@ -111,6 +111,8 @@ static void set_up_process(void)
 	signals_to_wait_for(&set);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	/* Somebody waits for a lease (alloc/reservation.h), which is given up at once in any case. */
+	signal(SIGIO, SIG_IGN);
 	/* A limit on file sizes is an error of one call (EFBIG), and not the end of everybody's filesystem. */
 	signal(SIGXFSZ, SIG_IGN);
 	/* A new file's mode is worked out for the application that creates it. */
@@ -147,10 +149,10 @@ static bool set_up_fs(FsSession *session, GError **error)
 	return true;
 }
 
-static bool has_append_class(const ClassRules *rules)
+static bool has_class_of(const ClassRules *rules, SegmentKind kind)
 {
 	for (size_t i = 0; i < class_rules_count(rules); i++)
-		if (class_rules_nth(rules, i)->kind == SEGMENT_KIND_APPEND)
+		if (class_rules_nth(rules, i)->kind == kind)
 			return true;
 	return false;
 }
@@ -162,7 +164,7 @@ static bool recover(FsSession *session, GError **error)
 	RecoveryResult result;
 	int r;
 
-	if (has_append_class(session->options->rules) || live_table_exists(dir_fd)) {
+	if (has_class_of(session->options->rules, SEGMENT_KIND_APPEND) || live_table_exists(dir_fd)) {
 		session->live_table = live_table_open(dir_fd, &session->log, error);
 		if (!session->live_table)
 			return false;
@@ -189,10 +191,11 @@ static bool recover_only(FsSession *session, GError **error)
 
 static void set_up_live(FsSession *session)
 {
+	const ClassRules *rules = session->options->rules;
 	LivePlace place = { .sys = &sys_kernel, .table = session->live_table,
 			    .pool_fd = session->pool_dir->segments_fd, .log = &session->log };
 
-	if (!has_append_class(session->options->rules))
+	if (!has_class_of(rules, SEGMENT_KIND_APPEND) && !has_class_of(rules, SEGMENT_KIND_STREAM))
 		return;
 	session->live = live_set_new(&place);
 	session->fs.live = session->live;

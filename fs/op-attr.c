@@ -60,15 +60,15 @@ static int set_size(Fs *fs, const Inode *inode, off_t size, bool kill_set_ids, c
 	g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", inode->fd);
 	int r;
 
-	if (live) {
+	if (live && !live->reserved_only)
 		r = live_segment_truncate(live, size);
-		live_set_close(fs->live, live);
-	} else {
+	else
 		r = (fi ? ftruncate(file_handle(fs, fi)->fd, size) : truncate(path, size)) < 0 ? -errno : 0;
-	}
-	if (r < 0)
-		return r;
-	return kill_set_ids ? drop_set_ids(fs, inode) : 0;
+	if (r == 0 && kill_set_ids)
+		r = drop_set_ids(fs, inode);
+	if (live)
+		live_set_close(fs->live, live);
+	return r;
 }
 
 static struct timespec time_to_set(int to_set, int set, int set_now, struct timespec given)

@@ -120,7 +120,7 @@ static void create_from_segment(PendingCreate *create, Segment *segment)
 	LiveSegment *live = NULL;
 	int r = 0;
 
-	/* Before anybody can see the file, which is longer than it will seem. */
+	/* Before anybody can see the file, which has more names than it will seem, or is longer. */
 	if (segment_becomes_live(segment))
 		r = live_set_add(fs->live, segment, &live);
 	if (r == 0)

@@ -17,7 +17,8 @@ void op_open(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 	Fs *fs = fs_of(req);
 	Inode *inode = fs_inode(fs, nodeid);
 	LiveSegment *live = fs->live ? live_set_open(fs->live, inode->dev, inode->ino) : NULL;
-	int fd = fs_reopen(fs, inode->fd, live ? fi->flags & ~O_TRUNC : fi->flags);
+	bool truncate_live = live && !live->reserved_only && (fi->flags & O_TRUNC);
+	int fd = fs_reopen(fs, inode->fd, truncate_live ? fi->flags & ~O_TRUNC : fi->flags);
 	int r;
 
 	/* Removed since the kernel looked: it looks again, and finds that out. */
@@ -27,7 +28,7 @@ void op_open(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 	}
 	if (fd >= 0 && (fi->flags & O_TRUNC) && fi->kill_suidgid)
 		ownership_drop_set_ids(fd);
-	if (fd >= 0 && live && (fi->flags & O_TRUNC)) {
+	if (fd >= 0 && truncate_live) {
 		r = live_segment_truncate(live, 0);
 		if (r < 0) {
 			close(fd);
@@ -148,6 +149,11 @@ void op_fsync(fuse_req_t req, fuse_ino_t nodeid, int datasync, struct fuse_file_
 	reply_status(req, sync_handle(handle, datasync));
 }
 
+static bool reserves(int mode)
+{
+	return (mode & FALLOC_FL_KEEP_SIZE) && !(mode & FALLOC_FL_PUNCH_HOLE);
+}
+
 void op_fallocate(fuse_req_t req, fuse_ino_t nodeid, int mode, off_t offset, off_t length,
 		  struct fuse_file_info *fi)
 {
@@ -160,6 +166,9 @@ void op_fallocate(fuse_req_t req, fuse_ino_t nodeid, int mode, off_t offset, off
 		r = handle->live ? live_segment_fallocate(handle->live, mode, offset, length) :
 		    fallocate(handle->fd, mode, offset, length) < 0 ? -errno : 0;
 	while (r == -ENOSPC && fs->service && allocate_service_give_way(fs->service));
+	/* What an application reserves itself is its own to give back. */
+	if (r == 0 && handle->hold && !handle->live && reserves(mode))
+		live_segment_finish(handle->hold);
 	/* As the source would, had the application asked it. */
 	if (r == 0 && fuse_req_ctx(req)->uid != 0)
 		ownership_drop_set_ids(handle->fd);

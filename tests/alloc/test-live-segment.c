@@ -27,9 +27,9 @@ typedef struct Fixture {
 	LiveSegment *live;
 } Fixture;
 
-static void fixture_init(Fixture *f)
+static void fixture_init_class(Fixture *f, const char *class)
 {
-	*f = (Fixture){ .path = TEST_DIR_NEW(), .class = test_class_new("a kind=append size=64K") };
+	*f = (Fixture){ .path = TEST_DIR_NEW(), .class = test_class_new(class) };
 	test_log_init(&f->log);
 	fake_sys_init(&f->sys, true);
 	f->dir_fd = open(f->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -41,12 +41,32 @@ static void fixture_init(Fixture *f)
 	f->segment.fd =
 		openat(f->dir_fd, f->segment.name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	g_assert_cmpint(linkat(f->dir_fd, f->segment.name, f->dir_fd, "visible", 0), ==, 0);
-	g_assert_cmpint(
-		segment_trailer_make(&sys_kernel, f->segment.fd, CAPACITY_BYTES, f->segment.name),
-		==, 0);
+}
+
+static void make_live(Fixture *f)
+{
 	g_assert_cmpint(live_segment_new(&f->place, &f->segment, &f->live), ==, 0);
 	close(f->segment.fd);
 	fake_sys_reset(&f->sys);
+}
+
+static void fixture_init(Fixture *f)
+{
+	fixture_init_class(f, "a kind=append size=64K");
+	g_assert_cmpint(
+		segment_trailer_make(&sys_kernel, f->segment.fd, CAPACITY_BYTES, f->segment.name),
+		==, 0);
+	make_live(f);
+}
+
+/* As published: of kind `stream`, or one that was not prepared. */
+static void fixture_init_reserved(Fixture *f, const char *class, bool cold)
+{
+	fixture_init_class(f, class);
+	f->segment.cold = cold;
+	g_assert_cmpint(fallocate(f->segment.fd, FALLOC_FL_KEEP_SIZE, 0, CAPACITY_BYTES), ==, 0);
+	g_assert_cmpint(pwrite(f->segment.fd, "abc", 3, 0), ==, 3);
+	make_live(f);
 }
 
 static void fixture_deinit(Fixture *f)
@@ -366,6 +386,80 @@ static void test_failed_seal(void)
 	}
 }
 
+static off_t allocated(const Fixture *f)
+{
+	struct stat attr;
+
+	g_assert_cmpint(fstatat(f->dir_fd, "visible", &attr, 0), ==, 0);
+	g_assert_cmpint(attr.st_size, ==, 3);
+	return (off_t)attr.st_blocks * 512;
+}
+
+static const struct {
+	const char *class;
+	bool cold;
+} reserved_only[] = { { "a kind=stream size=64K", false }, { "a kind=append size=64K", true } };
+
+/* Its length is the file's, and the table knows nothing of it. */
+static void test_reserved(void)
+{
+	for (size_t i = 0; i < G_N_ELEMENTS(reserved_only); i++) {
+		Fixture f;
+		LiveEntry entry;
+		struct stat attr;
+
+		fixture_init_reserved(&f, reserved_only[i].class, reserved_only[i].cold);
+		g_assert_true(f.live->reserved_only);
+		g_assert_false(live_segment_lacks_record(f.live));
+		g_assert_cmpint(live_table_find(f.table, f.segment.name, &entry), ==, -ENOENT);
+		g_assert_cmpint(live_segment_stat(f.live, &attr), ==, 0);
+		g_assert_cmpint(attr.st_size, ==, 3);
+		g_assert_cmpuint(attr.st_nlink, ==, 1);
+		g_assert_cmpint(live_segment_seal(f.live), ==, 0);
+		g_assert_cmpint(allocated(&f), <, CAPACITY_BYTES);
+		g_assert_false(live_segment_is_named(f.live));
+		g_assert_cmpint(faccessat(f.dir_fd, f.segment.name, F_OK, 0), ==, -1);
+		fixture_deinit(&f);
+	}
+}
+
+/* It stays live while somebody has it open, and whatever fails. */
+static void test_reserved_not_sealed(void)
+{
+	static const FakeSysCall calls[] = { FAKE_SYS_FSTAT, FAKE_SYS_FTRUNCATE,
+					     FAKE_SYS_UNLINKAT };
+	Fixture f;
+	int fd;
+
+	for (size_t i = 0; i < G_N_ELEMENTS(calls); i++) {
+		fixture_init_reserved(&f, reserved_only[0].class, false);
+		fd = openat(f.dir_fd, "visible", O_RDONLY | O_CLOEXEC);
+		g_assert_cmpint(live_segment_seal(f.live), ==, -EBUSY);
+		g_assert_true(live_segment_is_named(f.live));
+		close(fd);
+		fake_sys_reset(&f.sys);
+		fake_sys_fail(&f.sys, calls[i], 1, 1, -EIO);
+		g_assert_cmpint(live_segment_seal(f.live), ==, -EIO);
+		g_assert_true(live_segment_is_named(f.live));
+		g_assert_cmpint(live_segment_seal(f.live), ==, 0);
+		g_assert_cmpint(allocated(&f), <, CAPACITY_BYTES);
+		fixture_deinit(&f);
+	}
+}
+
+/* Finished without being sealed, as one whose owner reserved blocks himself: they stay for good. */
+static void test_reserved_finished(void)
+{
+	Fixture f;
+
+	fixture_init_reserved(&f, reserved_only[0].class, false);
+	g_assert_cmpint(live_segment_finish(f.live), ==, 0);
+	g_assert_cmpuint(fake_sys_count(&f.sys, FAKE_SYS_FSYNC), ==, 0);
+	g_assert_cmpint(live_segment_seal(f.live), ==, 0);
+	g_assert_cmpint(allocated(&f), >=, CAPACITY_BYTES);
+	fixture_deinit(&f);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -380,5 +474,8 @@ int main(int argc, char **argv)
 	test_add("/live-segment/tail", test_tail);
 	test_add("/live-segment/seal", test_seal);
 	test_add("/live-segment/failed-seal", test_failed_seal);
+	test_add("/live-segment/reserved", test_reserved);
+	test_add("/live-segment/reserved-not-sealed", test_reserved_not_sealed);
+	test_add("/live-segment/reserved-finished", test_reserved_finished);
 	return g_test_run();
 }

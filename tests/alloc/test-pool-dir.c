@@ -412,6 +412,26 @@ static void test_half_made(void)
 	fixture_deinit(&f);
 }
 
+/* Published, and recovery could not seal it: prepared or not, it is somebody's. */
+static void test_live(void)
+{
+	Fixture f;
+	char ready[SEGMENT_NAME_SIZE], warming[SEGMENT_NAME_SIZE];
+
+	fixture_init(&f);
+	open_pool(&f);
+	make_ready(&f, 1, 1, ready);
+	segment_name_warming(warming, 2);
+	write_file(f.dir->segments_fd, warming, "not prepared");
+	g_assert_cmpint(linkat(f.dir->segments_fd, ready, f.source_fd, "one", 0), ==, 0);
+	g_assert_cmpint(linkat(f.dir->segments_fd, warming, f.source_fd, "other", 0), ==, 0);
+	take_stock(&f);
+	g_assert_true(exists(f.dir->segments_fd, ready));
+	g_assert_true(exists(f.dir->segments_fd, warming));
+	g_assert_true(g_queue_is_empty(&f.dir->adoptable));
+	fixture_deinit(&f);
+}
+
 static void test_half_made_directory(void)
 {
 	Fixture f;
@@ -494,6 +514,7 @@ int main(int argc, char **argv)
 	test_add("/pool-dir/state-is-symlink", test_state_is_symlink);
 	test_add("/pool-dir/state-of-its-own", test_state_of_its_own);
 	test_add("/pool-dir/half-made", test_half_made);
+	test_add("/pool-dir/live", test_live);
 	test_add("/pool-dir/half-made-directory", test_half_made_directory);
 	test_add("/pool-dir/wanted", test_wanted);
 	test_add("/pool-dir/no-classes", test_no_classes);

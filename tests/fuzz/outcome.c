@@ -72,8 +72,9 @@ static bool time_differs(const Outcome *native, const Outcome *mount, size_t fie
 static bool ctime_differs(const Shared *shared, const Outcome *native, const Outcome *mount)
 {
 	bool mount_moved = compare_times(mount->before.st_ctim, mount->after.st_ctim) != 0;
+	bool may_be_live = shared->config.kind == KIND_APPEND || shared->config.kind == KIND_STREAM;
 
-	if (shared->config.kind == KIND_APPEND && mount_moved)
+	if (may_be_live && mount_moved)
 		return false;
 	return time_differs(native, mount, offsetof(struct stat, st_ctim));
 }

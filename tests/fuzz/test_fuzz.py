@@ -24,6 +24,8 @@ N_OPS = 1_000_000 if LONG else 20_000
 LIMIT_SECONDS = 3600 if LONG else 180
 # Of `append` segments. The fuzzer closes everything at times and waits for longer than that.
 LINGER_MS = 20
+# Segments of these are sealed when it is over.
+LIVE_KINDS = ('append', 'stream')
 
 # What the kind, the mount and the fuzzer are told. Times are exact only without an attribute cache: stores through
 # a mapping are not seen by it.
@@ -71,7 +73,7 @@ def variant(request):
 def class_options(kind, capacity):
     if kind == 'plain':
         return ['match=none', 'size=64K']
-    linger = [f'linger={LINGER_MS}'] if kind == 'append' else []
+    linger = [f'linger={LINGER_MS}'] if kind in LIVE_KINDS else []
     return ['match=*.seg', f'size={capacity}', f'kind={kind}', 'ahead=2', *linger]
 
 
@@ -90,7 +92,7 @@ def test_same_as_native(warm, workdir, variant):
     native = workdir / 'native'
     native.mkdir()
     status, text = Run('--native', native, '--mount', mount.point, '--kind', kind, '--capacity', capacity,
-                       '--seed', SEED, '--ops', N_OPS, *(['--linger', LINGER_MS] if kind == 'append' else []),
+                       '--seed', SEED, '--ops', N_OPS, *(['--linger', LINGER_MS] if kind in LIVE_KINDS else []),
                        *fuzz_options).finish()
     print(f'WARMFS_TEST_SEED={SEED}\n{text}')
     assert status == 0, f'seed {SEED}'
