@@ -46,6 +46,22 @@ static int set_owner(const Inode *inode, const struct stat *attr, int to_set)
 	return fchownat(inode->fd, "", uid, gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
 }
 
+/* Nothing is left, when it gets here, of a chown to nobody in particular (-1, -1). It takes set-id bits away, which
+ * only the owner may. And with the same nothing the kernel asks, before it lets somebody write who may not keep such
+ * bits, to clear them. */
+static int set_nothing(fuse_req_t req, const Inode *inode)
+{
+	uid_t uid = fuse_req_ctx(req)->uid;
+	struct stat attr;
+
+	if (fstatat(inode->fd, "", &attr, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	if (!S_ISDIR(attr.st_mode) && (attr.st_mode & (S_ISUID | S_ISGID)) && uid != 0 && uid != attr.st_uid &&
+	    atomic_load(&inode->n_writers) == 0)
+		return -EPERM;
+	return set_owner(inode, &attr, 0);
+}
+
 static int drop_set_ids(const Fs *fs, const Inode *inode)
 {
 	auto_fd fd = fs_reopen(fs, inode->fd, O_RDONLY | O_NONBLOCK);
@@ -92,13 +108,15 @@ static int set_times(const Inode *inode, const struct stat *attr, int to_set)
 	(FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID | FUSE_SET_ATTR_SIZE |                 \
 	 FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME)
 
-static int apply(Fs *fs, Inode *inode, const struct stat *attr, int to_set, struct fuse_file_info *fi)
+static int apply(fuse_req_t req, Inode *inode, const struct stat *attr, int to_set, struct fuse_file_info *fi)
 {
+	Fs *fs = fs_of(req);
 	int r = 0;
 
-	/* The owner first: changing him clears set-id bits that the mode may ask for. So does a chown to nobody in
-	 * particular (-1, -1), of which nothing else is left when it gets here. */
-	if ((to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) || !(to_set & SETTABLE))
+	if (!(to_set & SETTABLE))
+		return set_nothing(req, inode);
+	/* The owner first: changing him clears set-id bits that the mode may ask for. */
+	if (to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID))
 		r = set_owner(inode, attr, to_set);
 	if (r == 0 && (to_set & FUSE_SET_ATTR_MODE))
 		r = set_mode(fs, inode, attr->st_mode);
@@ -112,9 +130,8 @@ static int apply(Fs *fs, Inode *inode, const struct stat *attr, int to_set, stru
 void op_setattr(fuse_req_t req, fuse_ino_t nodeid, struct stat *attr, int to_set,
 		struct fuse_file_info *fi)
 {
-	Fs *fs = fs_of(req);
-	Inode *inode = fs_inode(fs, nodeid);
-	int r = apply(fs, inode, attr, to_set, fi);
+	Inode *inode = fs_inode(fs_of(req), nodeid);
+	int r = apply(req, inode, attr, to_set, fi);
 
 	if (r < 0)
 		reply_status(req, r);

@@ -16,7 +16,9 @@
  * - O_DIRECT that is not aligned, the rest of the buffer after a short direct read, and access
  * times but one just given by futimens.
  * - Offsets of lseek beyond what the source's filesystem can have: EINVAL natively; the kernel
- * knows no limit of FUSE.
+ * knows no limit of FUSE. And a write there by a user loses the file's set-id bits before it fails:
+ * the kernel asks for that first, and does not say for what. (ops-io.c) It asks as chown(-1, -1)
+ * does, so that a user may do that to anybody's file that is open for writing. (ops-file.c)
  *
  * Passed through by the kernel
  * - It opens the backing file with the flags of open(2): O_APPEND taken away later by F_SETFL, or

@@ -136,13 +136,22 @@ static int64_t run_preadv2(Step *step, int world)
 /* ---- writing ----------------------------------------------------------------------------------
  */
 
+/* The kernel has set-id bits cleared before it learns that the source has no such offset. */
+static bool loses_set_ids(const Step *step)
+{
+	struct stat attr;
+
+	return step->offset > 1LL << 40 && geteuid() != 0 &&
+	       fstat(step->handle->fds[NATIVE], &attr) == 0 && (attr.st_mode & (S_ISUID | S_ISGID));
+}
+
 static bool prepare_any_write(Step *step, bool at_position)
 {
 	if (!step_take_writable_handle(step) || !place(step, at_position))
 		return false;
 	if (!at_position)
 		make_offset_extreme(step);
-	if (!fits(step, step->handle->flags & O_APPEND))
+	if (!fits(step, step->handle->flags & O_APPEND) || loses_set_ids(step))
 		return false;
 	step_fill_payload(step);
 	return true;

@@ -710,8 +710,9 @@ def test_chmod_chown(same):
 
 def test_chmod_chown_by_user(same):
     def scenario(root):
-        for name in ('mine', 'group', 'theirs'):
+        for name in ('mine', 'group', 'theirs', 'privileged'):
             touch(root / name, 0o644)
+        os.chmod(root / 'privileged', 0o6755)
         (root / 'd').mkdir()
         for name in ('mine', 'group', 'd'):
             os.chown(root / name, USER, GROUP)
@@ -719,7 +720,7 @@ def test_chmod_chown_by_user(same):
 
         def work():
             seen = []
-            for name in ('mine', 'group', 'theirs', 'd'):
+            for name in ('mine', 'group', 'theirs', 'privileged', 'd'):
                 for mode in (0o600, 0o6755, 0o2755, 0o4755, 0o1777, 0o2644):
                     seen.append((name, mode, outcome(os.chmod, root / name, mode), facts(root / name)))
                 for owner, group in ((-1, EXTRA_GROUP), (-1, STRANGER), (0, -1), (USER, GROUP), (-1, -1), (USER, -1)):
