@@ -17,15 +17,6 @@ static bool may_write(int flags)
 	return (flags & O_ACCMODE) != O_RDONLY;
 }
 
-/* Writes that the kernel passes through run with our rights, and would leave set-id bits in place. Also where
- * this handle only reads: the next one may write. */
-static bool has_set_ids(int fd)
-{
-	struct stat attr;
-
-	return fstat(fd, &attr) < 0 || (attr.st_mode & (S_ISUID | S_ISGID));
-}
-
 static void give_up_passthrough(Fs *fs, int error)
 {
 	/* The first to see it says so. */
@@ -39,7 +30,7 @@ static void give_up_passthrough(Fs *fs, int error)
 static void begin_io(Fs *fs, Inode *inode, int fd)
 {
 	inode->io = INODE_IO_DAEMON;
-	if (!atomic_load_explicit(&fs->passthrough, memory_order_relaxed) || has_set_ids(fd))
+	if (!atomic_load_explicit(&fs->passthrough, memory_order_relaxed))
 		return;
 	inode->backing_id = backing_open(fuse_session_fd(fs->session), fd);
 	if (inode->backing_id > 0)

@@ -81,7 +81,7 @@ static void start_over(Episode *episode)
 	Shared *shared = episode->shared;
 
 	crew_close_files(episode->crew, true);
-	shared->late_times = shared->set_ids = false;
+	shared->late_times = false;
 	for (int world = 0; world < N_WORLDS; world++)
 		empty_directory(shared->config.dir_fds[world]);
 	for (unsigned i = 0; i < N_FILES; i++)
@@ -94,16 +94,6 @@ static void sleep_ms(unsigned ms)
 	nanosleep(&(struct timespec){ ms / 1000, ms % 1000 * 1000000L }, NULL);
 }
 
-/* In both worlds, while nobody has it open. */
-static void set_ids(const Episode *episode)
-{
-	Shared *shared = episode->shared;
-
-	shared->set_ids = true;
-	for (int world = 0; world < N_WORLDS; world++)
-		fchmodat(shared->config.dir_fds[world], shared->files[0].name, 06777, 0);
-}
-
 /* Everybody closes; and some wait until a segment is sealed. */
 static bool quiesce(Episode *episode, const Op *op)
 {
@@ -111,17 +101,13 @@ static bool quiesce(Episode *episode, const Op *op)
 	bool mappings = random_next(&random) % 2;
 	unsigned linger_ms = episode->shared->config.linger_ms;
 	bool wait = linger_ms && random_next(&random) % 3 == 0;
-	bool chmod_too = mappings && random_next(&random) % 12 == 0;
 
-	snprintf(episode->lines[op->index].text, sizeof(episode->lines[0].text), "all close%s%s%s",
-		 mappings ? ", unmap" : "", wait ? ", pause" : "",
-		 chmod_too ? ", chmod 6777 the first" : "");
+	snprintf(episode->lines[op->index].text, sizeof(episode->lines[0].text), "all close%s%s",
+		 mappings ? ", unmap" : "", wait ? ", pause" : "");
 	if (!crew_close_files(episode->crew, mappings))
 		return false;
 	if (wait)
 		sleep_ms(linger_ms + linger_ms / 2 + 10);
-	if (chmod_too)
-		set_ids(episode);
 	return true;
 }
 

@@ -31,8 +31,7 @@
  * - Attributes that the kernel has cached do not see stores through a mapping: a mount with
  * attr_timeout above 0 needs --no-times.
  *
- * Through the daemon (passthrough=off, or a file with set-id bits): stores go to a cache of the
- * kernel, and come late
+ * Through the daemon (passthrough=off): stores go to a cache of the kernel, and come late
  * - They move times late: not compared from the first store on. The daemon cannot tell what is not
  * a hole: not asked.
  * - Stores beyond the end of the file come back when it grows by fallocate: not made. (ops-map.c)

@@ -37,7 +37,7 @@ static void take_file(Step *step)
 static bool prepare_open(Step *step)
 {
 	static const int access_modes[] = { O_RDWR, O_RDWR, O_RDWR, O_RDONLY, O_WRONLY };
-	static const mode_t modes[] = { 0666, 0666, 0644, 0600, 0640, 04755 };
+	static const mode_t modes[] = { 0666, 0666, 0644, 0600, 0640, 04777 };
 
 	take_file(step);
 	step->slot = step_below(step, N_SLOTS);
@@ -47,9 +47,8 @@ static bool prepare_open(Step *step)
 			step->flags |= open_flags[i].flag;
 	if (!step->names->exists)
 		step->flags |= step_chance(step, 80) ? O_CREAT : 0;
-	step->mode = modes[step_below(step, step_chance(step, 5) ? 6 : 5)];
+	step->mode = modes[step_below(step, 6)];
 	umask(step_chance(step, 70) ? 0 : 022);
-	step->actor->shared->set_ids |= step->mode & 07000;
 	handle_close(&step->actor->handles[step->slot]);
 	return true;
 }
@@ -296,10 +295,6 @@ static bool prepare_fchmod(Step *step)
 	static const mode_t modes[] = { 0644, 0666, 0666, 0666, 0600, 06777, 04711, 0444 };
 
 	step->mode = modes[step_below(step, sizeof(modes) / sizeof(modes[0]))];
-	/* Rarely: from then on, less is known of mappings (step_is_cached). */
-	if (!step_chance(step, 15))
-		step->mode &= 0777;
-	step->actor->shared->set_ids |= step->mode & 07000;
 	return step_take_handle(step);
 }
 

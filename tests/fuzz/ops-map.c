@@ -110,7 +110,8 @@ static size_t storable(const Step *step)
 		return 0;
 	if (!mapping->shared)
 		return page_floor(mapping_valid(mapping));
-	return step_is_cached(step) ? mapping_valid(mapping) : mapping_touchable(mapping);
+	return step_config(step)->through_daemon ? mapping_valid(mapping)
+						 : mapping_touchable(mapping);
 }
 
 static bool prepare_load(Step *step)
@@ -130,7 +131,7 @@ static void expect_store(Step *step)
 	Shared *shared = step->actor->shared;
 
 	shared->loose_times = true;
-	shared->late_times |= step_is_cached(step) && step->mapping->shared;
+	shared->late_times |= shared->config.through_daemon && step->mapping->shared;
 }
 
 static bool prepare_store(Step *step)

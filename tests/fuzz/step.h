@@ -106,9 +106,7 @@ typedef struct Shared {
 	bool loose_times;
 	/* The operation sets the access time to a given one: only then it is compared. */
 	bool given_atime;
-	/* Set-id bits have been given: data of such files goes through the daemon. */
-	bool set_ids;
-	/* Where it does, a store is written late, and moves times then. */
+	/* Through the daemon, a store is written late, and moves times then. */
 	bool late_times;
 	/* The operation with its arguments. */
 	char text[240];
@@ -184,12 +182,6 @@ bool step_chance(Step *step, unsigned percent);
 static inline const FuzzConfig *step_config(const Step *step)
 {
 	return &step->actor->shared->config;
-}
-
-/* Whether the kernel may keep a cache of its own between mappings and the daemon. */
-static inline bool step_is_cached(const Step *step)
-{
-	return step_config(step)->through_daemon || step->actor->shared->set_ids;
 }
 
 /* Beyond this, files only shrink. */
