@@ -80,7 +80,7 @@ static bool is_same_time(struct timespec a, struct timespec b)
 	return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
 }
 
-/* What is written into the trailer is not the application's doing. */
+/* What is written for the length's sake is not the application's doing. */
 static void hide_own_times_locked(const LiveSegment *live, struct stat *attr)
 {
 	if (is_same_time(attr->st_mtim, live->own_mtime))
@@ -98,29 +98,38 @@ static int stat_locked(LiveSegment *live, struct stat *ret_attr)
 	return r;
 }
 
+/* From now on applications are to see what they saw `before`. */
+static int keep_times_locked(LiveSegment *live, const struct stat *before)
+{
+	struct stat after;
+	int r = live->place->sys->fstat(live->place->sys, live->fd, &after);
+
+	if (r < 0)
+		return r;
+	live->own_mtime = after.st_mtim;
+	live->own_ctime = after.st_ctim;
+	live->seen_mtime = before->st_mtim;
+	live->seen_ctime = before->st_ctim;
+	return 0;
+}
+
 /* Durable with the next sync. */
 static int record_locked(LiveSegment *live, uint64_t length)
 {
-	const Sys *sys = live->place->sys;
-	struct stat before, after;
+	struct stat before;
 	int r;
 
 	if (live->recorded_length >= length)
 		return 0;
 	r = stat_locked(live, &before);
 	if (r == 0)
-		r = segment_trailer_record(sys, live->fd, live->capacity_bytes, live->name,
-					   ++live->n_records, length);
+		r = segment_trailer_record(live->place->sys, live->fd, live->capacity_bytes,
+					   live->name, ++live->n_records, length);
 	if (r == 0)
-		r = sys->fstat(sys, live->fd, &after);
-	if (r < 0)
-		return r;
-	live->recorded_length = length;
-	live->own_mtime = after.st_mtim;
-	live->own_ctime = after.st_ctim;
-	live->seen_mtime = before.st_mtim;
-	live->seen_ctime = before.st_ctim;
-	return 0;
+		r = keep_times_locked(live, &before);
+	if (r == 0)
+		live->recorded_length = length;
+	return r;
 }
 
 static int synced_locked(LiveSegment *live, int r, uint64_t recorded_length)
@@ -160,12 +169,22 @@ static int write_fully(const Sys *sys, int fd, const char *data, size_t size, of
 	return 0;
 }
 
+static int zero_unseen_locked(LiveSegment *live, size_t size, off_t offset)
+{
+	static const char zeroes[65536];
+	struct stat before;
+	int r = stat_locked(live, &before);
+
+	if (r == 0)
+		r = write_fully(live->place->sys, live->fd, zeroes, size, offset);
+	return r == 0 ? keep_times_locked(live, &before) : r;
+}
+
 /* Stores through a mapping may have left something behind the end, in its page: natively that
  * vanishes, when the file grows and when the page is written. *ret_last: the byte before the end.
  */
 static int clean_tail_locked(LiveSegment *live, char *ret_last)
 {
-	static const char zeroes[65536];
 	const Sys *sys = live->place->sys;
 	size_t page_bytes = sysconf(_SC_PAGESIZE);
 	uint64_t in_page = live->length % page_bytes;
@@ -184,7 +203,7 @@ static int clean_tail_locked(LiveSegment *live, char *ret_last)
 		*ret_last = bytes[0];
 	for (ssize_t i = before; i < n; i++)
 		if (bytes[i])
-			return write_fully(sys, live->fd, zeroes, n - i, live->length + i - before);
+			return zero_unseen_locked(live, n - i, live->length + i - before);
 	return 0;
 }
 

@@ -224,6 +224,27 @@ static void test_times(void)
 	fixture_deinit(&f);
 }
 
+/* Nor is it that a store beyond the end, through a mapping, was taken back before a sync. */
+static void test_times_of_clean_tail(void)
+{
+	Fixture f;
+	struct stat before, after;
+	char byte;
+
+	fixture_init(&f);
+	write_at(&f, "abc", 3, 0);
+	g_assert_cmpint(pwrite(f.live->fd, "x", 1, 10), ==, 1);
+	g_assert_cmpint(live_segment_stat(f.live, &before), ==, 0);
+	g_usleep(20000);
+	g_assert_cmpint(live_segment_sync(f.live, f.live->fd, true), ==, 0);
+	g_assert_cmpint(pread(f.live->fd, &byte, 1, 10), ==, 1);
+	g_assert_cmpint(byte, ==, 0);
+	g_assert_cmpint(live_segment_stat(f.live, &after), ==, 0);
+	g_assert_true(is_same_time(before.st_mtim, after.st_mtim));
+	g_assert_true(is_same_time(before.st_ctim, after.st_ctim));
+	fixture_deinit(&f);
+}
+
 /* Through a mapping the end of what was synced may become zero unseen. */
 static void test_expect_mapping(void)
 {
@@ -468,6 +489,7 @@ int main(int argc, char **argv)
 	test_add("/live-segment/durable", test_durable);
 	test_add("/live-segment/expect-mapping", test_expect_mapping);
 	test_add("/live-segment/times", test_times);
+	test_add("/live-segment/times-of-clean-tail", test_times_of_clean_tail);
 	test_add("/live-segment/failed-sync", test_failed_sync);
 	test_add("/live-segment/written-ahead", test_written_ahead);
 	test_add("/live-segment/failed-write", test_failed_write);
