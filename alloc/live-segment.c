@@ -113,6 +113,13 @@ static int keep_times_locked(LiveSegment *live, const struct stat *before)
 	return 0;
 }
 
+/* Until the application does something, which shows even if the clock has not moved since. */
+static void show_times_locked(LiveSegment *live)
+{
+	live->own_mtime = live->seen_mtime;
+	live->own_ctime = live->seen_ctime;
+}
+
 /* Durable with the next sync. */
 static int record_locked(LiveSegment *live, uint64_t length)
 {
@@ -207,11 +214,12 @@ static int clean_tail_locked(LiveSegment *live, char *ret_last)
 	return 0;
 }
 
-static void touch(LiveSegment *live)
+static void touch_locked(LiveSegment *live)
 {
 	static const struct timespec now[2] = { { .tv_nsec = UTIME_OMIT },
 						{ .tv_nsec = UTIME_NOW } };
 
+	show_times_locked(live);
 	live->place->sys->futimens(live->place->sys, live->fd, now);
 }
 
@@ -254,6 +262,7 @@ static int seal_locked(LiveSegment *live, uint64_t length)
 	if (r < 0)
 		return r;
 	set_length_locked(live, length);
+	show_times_locked(live);
 	live->sealed = true;
 	return 0;
 }
@@ -290,6 +299,8 @@ static ssize_t write_locked(LiveSegment *live, const char *data, size_t size, ui
 	if (r < 0)
 		return r;
 	n = sys->pwrite(sys, live->fd, data, size, offset);
+	if (n > 0)
+		show_times_locked(live);
 	if (n > 0 && !live->sealed && offset + n > live->length)
 		set_length_locked(live, offset + n);
 	return n;
@@ -337,7 +348,7 @@ static int truncate_locked(LiveSegment *live, uint64_t size)
 		/* The data may come through a mapping, whose msync we do not see. */
 		r = record_durable_locked(live, size);
 	}
-	touch(live);
+	touch_locked(live);
 	return r;
 }
 
@@ -362,7 +373,7 @@ static int reserve_locked(LiveSegment *live, int mode, uint64_t end)
 
 	if (r < 0)
 		return r;
-	touch(live);
+	touch_locked(live);
 	if (!grows)
 		return 0;
 	set_length_locked(live, end);

@@ -224,6 +224,26 @@ static void test_times(void)
 	fixture_deinit(&f);
 }
 
+/* A clock that has not moved between (the kernel's may be that coarse) makes no difference. */
+static void test_times_in_same_tick(void)
+{
+	Fixture f;
+	struct stat before, after;
+	struct timespec own[2];
+
+	fixture_init(&f);
+	write_at(&f, "a\0", 2, 0);
+	g_assert_cmpint(live_segment_stat(f.live, &before), ==, 0);
+	g_usleep(20000);
+	g_assert_cmpint(live_segment_sync(f.live, f.live->fd, true), ==, 0);
+	own[0] = own[1] = f.live->own_mtime;
+	write_at(&f, "b", 1, 2);
+	g_assert_cmpint(futimens(f.live->fd, own), ==, 0);
+	g_assert_cmpint(live_segment_stat(f.live, &after), ==, 0);
+	g_assert_false(is_same_time(before.st_mtim, after.st_mtim));
+	fixture_deinit(&f);
+}
+
 /* Nor is it that a store beyond the end, through a mapping, was taken back before a sync. */
 static void test_times_of_clean_tail(void)
 {
@@ -489,6 +509,7 @@ int main(int argc, char **argv)
 	test_add("/live-segment/durable", test_durable);
 	test_add("/live-segment/expect-mapping", test_expect_mapping);
 	test_add("/live-segment/times", test_times);
+	test_add("/live-segment/times-in-same-tick", test_times_in_same_tick);
 	test_add("/live-segment/times-of-clean-tail", test_times_of_clean_tail);
 	test_add("/live-segment/failed-sync", test_failed_sync);
 	test_add("/live-segment/written-ahead", test_written_ahead);
