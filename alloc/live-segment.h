@@ -24,6 +24,7 @@
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/stat.h>
@@ -73,7 +74,8 @@ typedef struct LiveSegment {
 	/* In the table; negative if not (any more). */
 	int index;
 	bool sealed;
-	bool named;
+	/* Also read without the lock. */
+	atomic_bool named;
 	/* The set's, under its lock. */
 	unsigned n_users;
 	/* Its reservation is being given back: who would open it waits. */

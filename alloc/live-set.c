@@ -273,6 +273,23 @@ void live_set_published(LiveSet *set, LiveSegment *live)
 	live_set_close(set, live);
 }
 
+uint64_t live_set_bytes(LiveSet *set, const SegmentClass *class)
+{
+	uint64_t bytes = 0;
+	GHashTableIter iter;
+	gpointer key;
+
+	MUTEX_SCOPE(&set->lock);
+	g_hash_table_iter_init(&iter, set->by_identity);
+	while (g_hash_table_iter_next(&iter, &key, NULL)) {
+		const LiveSegment *live = key;
+
+		if (live->class == class && atomic_load(&live->named))
+			bytes += live->capacity_bytes;
+	}
+	return bytes;
+}
+
 bool live_set_patch(LiveSet *set, struct stat *attr)
 {
 	LiveSegment *live = live_set_open(set, attr->st_dev, attr->st_ino);

@@ -33,6 +33,9 @@ void live_set_drop(LiveSet *set, LiveSegment *live);
 LiveSegment *live_set_open(LiveSet *set, dev_t dev, ino_t ino);
 void live_set_close(LiveSet *set, LiveSegment *live);
 
+/* What the class's segments that are not sealed hold on the disk: each its full size, used or reserved. */
+uint64_t live_set_bytes(LiveSet *set, const SegmentClass *class);
+
 /* Corrects what stat says of a file, if it is a live segment's (by st_dev and st_ino). False if it
  * is not (any more). */
 bool live_set_patch(LiveSet *set, struct stat *attr);
