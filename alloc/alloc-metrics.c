@@ -10,12 +10,16 @@ const char *alloc_counter_name(AllocCounter counter)
 		return "taken";
 	case ALLOC_HITS:
 		return "hits";
+	case ALLOC_MISSES:
+		return "misses";
 	case ALLOC_WAITS:
 		return "waits";
 	case ALLOC_WAIT_US:
 		return "wait_us";
 	case ALLOC_TIMEOUTS:
 		return "timeouts";
+	case ALLOC_OVER_QUOTA:
+		return "over_quota";
 	case ALLOC_CANCELLED:
 		return "cancelled";
 	case ALLOC_FAILED:
@@ -24,10 +28,14 @@ const char *alloc_counter_name(AllocCounter counter)
 		return "joined";
 	case ALLOC_EXPIRED:
 		return "expired";
+	case ALLOC_SUPERSEDED:
+		return "superseded";
 	case ALLOC_PREPARED:
 		return "prepared";
 	case ALLOC_ADOPTED:
 		return "adopted";
+	case ALLOC_SLOW:
+		return "slow";
 	case ALLOC_ERRORS:
 		return "errors";
 	case ALLOC_GAVE_WAY:

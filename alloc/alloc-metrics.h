@@ -11,22 +11,33 @@
 typedef enum AllocCounter {
 	/* Creates that got a segment of the class. */
 	ALLOC_TAKEN,
-	/* Creates served from the pool at once ... */
+	/* Creates served from the pool at once, and those for which nothing was ready. */
 	ALLOC_HITS,
-	/* ... and those that had to wait, whatever came of it. */
+	ALLOC_MISSES,
+	/* Creates that had to wait, whatever came of it: those missed, and those joined. */
 	ALLOC_WAITS,
 	ALLOC_WAIT_US,
-	/* How the waits ended that got no warmed segment. */
+	/* How the waits ended that got no warmed segment. Of the timeouts, some came early: open segments used up the
+	 * quota. */
 	ALLOC_TIMEOUTS,
+	ALLOC_OVER_QUOTA,
 	ALLOC_CANCELLED,
 	ALLOC_FAILED,
 	/* Waits that joined an earlier one for the same path. */
 	ALLOC_JOINED,
-	/* Segments whose request had ended before they were ready; they went to the pool. */
+	/*
+	 * Segments made for a request that had ended before they were ready; the next waiter got them, or the pool.
+	 * Expired: the waiter was gone, timed out or interrupted, and nobody else wants that path. Superseded:
+	 * another request has taken its place, because the waiter of the same path that comes next went on waiting, or
+	 * because the waiter was served with another segment before.
+	 */
 	ALLOC_EXPIRED,
+	ALLOC_SUPERSEDED,
 	/* Segments made, and found at start. */
 	ALLOC_PREPARED,
 	ALLOC_ADOPTED,
+	/* Of those, the ones that took longer than slow_ms=. */
+	ALLOC_SLOW,
 	/* Attempts to make one that failed. */
 	ALLOC_ERRORS,
 	/* Ready segments given up for space. */
@@ -45,7 +56,7 @@ static inline void alloc_counters_add(AllocCounters *counters, AllocCounter coun
 	atomic_fetch_add_explicit(&counters->values[counter], n, memory_order_relaxed);
 }
 
-static inline uint64_t alloc_counters_get(AllocCounters *counters, AllocCounter counter)
+static inline uint64_t alloc_counters_get(const AllocCounters *counters, AllocCounter counter)
 {
 	return atomic_load_explicit(&counters->values[counter], memory_order_relaxed);
 }

@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-AllocateRequest *allocate_request_new(const SegmentClass *class, const char *path, uint64_t serial)
+AllocateRequest *allocate_request_new(const SegmentClass *class, const char *path, uint64_t serial,
+				      int64_t now_ns)
 {
 	AllocateRequest *request = g_new0(AllocateRequest, 1);
 
@@ -14,8 +15,10 @@ AllocateRequest *allocate_request_new(const SegmentClass *class, const char *pat
 	request->path = g_strdup(path);
 	request->name_number = path ? allocate_request_name_number(path) : UINT64_MAX;
 	request->serial = serial;
-	request->submitted_ns = monotonic_ns();
+	request->submitted_ns = now_ns;
 	request->deadline_ns = request->submitted_ns + (int64_t)class->timeout_ms * 1000000;
+	atomic_init(&request->cancel, false);
+	request->work_link.data = request;
 	request->waiting_link.data = request;
 	request->ended_link.data = request;
 	latch_init(&request->latch);
@@ -49,10 +52,8 @@ static int compare_descending(uint64_t a, uint64_t b)
 
 int allocate_request_compare(const AllocateRequest *a, const AllocateRequest *b)
 {
-	int order = compare_descending(a->path != NULL, b->path != NULL);
+	int order = compare_descending(a->class->size_bytes, b->class->size_bytes);
 
-	if (order == 0)
-		order = compare_descending(a->class->size_bytes, b->class->size_bytes);
 	if (order == 0)
 		order = compare_descending(b->name_number, a->name_number);
 	if (order == 0)

@@ -41,20 +41,29 @@ typedef struct AllocateRequest {
 	int64_t submitted_ns;
 	int64_t deadline_ns;
 	Latch latch;
+	/* Set while it is being prepared: that ends early, with -ECANCELED. */
+	atomic_bool cancel;
 	/* The allocate service's until the latch is open. */
 	AllocateState state;
 	int error;
 	Segment *segment;
 	unsigned attempts;
 	int64_t retry_ns;
+	int64_t started_ns;
+	/* While it is in the queue; and how many that came later went first. */
 	GSequenceIter *queue_place;
+	unsigned n_passed_over;
+	/* While it is being prepared, or delayed; and whether a preparation was ended because no worker is left for it. */
+	GList work_link;
+	bool given_up;
 	GList waiting_link;
 	GList ended_link;
 	struct AllocateRequest *leader;
 } AllocateRequest;
 
 /* `path` may be NULL. One reference, the caller's. */
-AllocateRequest *allocate_request_new(const SegmentClass *class, const char *path, uint64_t serial);
+AllocateRequest *allocate_request_new(const SegmentClass *class, const char *path, uint64_t serial,
+				      int64_t now_ns);
 AllocateRequest *allocate_request_ref(AllocateRequest *request);
 /* Takes NULL; returns NULL. */
 AllocateRequest *allocate_request_unref(AllocateRequest *request);
@@ -69,8 +78,8 @@ static inline bool allocate_request_has_waiter(const AllocateRequest *request)
 	return request->path && !allocate_state_is_end(request->state);
 }
 
-/* The order of the queue: a waiting application before any preparation ahead; then the larger size;
- * then the number in the name, ascending; then first come, first served. */
+/* The order of the queue: the larger size first; then the number in the name, ascending; then first come,
+ * first served. */
 int allocate_request_compare(const AllocateRequest *a, const AllocateRequest *b);
 
 /* The trailing number of a file's name, without what follows a dot ("wal-0012.log" is 12);

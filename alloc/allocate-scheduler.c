@@ -2,18 +2,31 @@
 #include "alloc/allocate-scheduler.h"
 
 #include <errno.h>
-#include <string.h>
 
 #include "alloc/alloc-error.h"
+#include "alloc/allocate-waiting.h"
 
 #define MAX_ATTEMPTS 3
-
 /* The pause before a failed request's second attempt; the third comes after four of them. */
 #define REQUEST_PAUSE_NS INT64_C(40000000)
 
-void allocate_scheduler_init(AllocateScheduler *scheduler, const ClassRules *rules, const Log *log)
+/* As many later requests may go before one that their sizes or numbers put behind. */
+#define MAX_PASSED_OVER 8
+#define MAX_RETIRED	16
+
+/* How often it is looked whether open segments have made room in a quota, and how long a create waits for that. */
+#define QUOTA_INTERVAL_NS INT64_C(250000000)
+#define QUOTA_PATIENCE_NS QUOTA_INTERVAL_NS
+
+void allocate_scheduler_init(AllocateScheduler *scheduler, const ClassRules *rules, const Clock *clock,
+			     const LiveBytes *live, const Log *log)
 {
-	*scheduler = (AllocateScheduler){ .log = log, .n_classes = class_rules_count(rules) };
+	*scheduler = (AllocateScheduler){
+		.clock = clock,
+		.live = live,
+		.log = log,
+		.n_classes = class_rules_count(rules),
+	};
 	scheduler->classes = g_new0(ClassState, scheduler->n_classes);
 	for (size_t i = 0; i < scheduler->n_classes; i++)
 		segment_pool_init(&scheduler->classes[i].pool, class_rules_nth(rules, i));
@@ -27,7 +40,9 @@ void allocate_scheduler_init(AllocateScheduler *scheduler, const ClassRules *rul
 
 void allocate_scheduler_deinit(AllocateScheduler *scheduler)
 {
+	g_assert(g_queue_is_empty(&scheduler->retired));
 	g_assert(g_queue_is_empty(&scheduler->surplus));
+	g_assert(g_queue_is_empty(&scheduler->preparing));
 	for (size_t i = 0; i < scheduler->n_classes; i++) {
 		g_assert(wait_list_length(&scheduler->classes[i].waiting) == 0);
 		segment_pool_deinit(&scheduler->classes[i].pool);
@@ -41,6 +56,11 @@ void allocate_scheduler_deinit(AllocateScheduler *scheduler)
 	g_free(scheduler->classes);
 }
 
+static int64_t now_ns(const AllocateScheduler *scheduler)
+{
+	return clock_now_ns(scheduler->clock);
+}
+
 ClassState *allocate_scheduler_class(AllocateScheduler *scheduler, const SegmentClass *class)
 {
 	for (size_t i = 0; i < scheduler->n_classes; i++)
@@ -49,214 +69,96 @@ ClassState *allocate_scheduler_class(AllocateScheduler *scheduler, const Segment
 	g_assert_not_reached();
 }
 
-static void queue_request(AllocateScheduler *scheduler, AllocateRequest *request)
+static uint64_t live_bytes(const AllocateScheduler *scheduler, const ClassState *state)
 {
-	request->state = ALLOCATE_QUEUED;
-	request_queue_push(&scheduler->queue, request);
-	cond_signal(&scheduler->work);
+	const SegmentClass *class = state->pool.class;
+
+	if (!scheduler->live || !class->quota_bytes)
+		return 0;
+	return scheduler->live->of_class(scheduler->live->arg, class);
 }
 
-/* Wishes for as many segments as the pool lacks. */
-void allocate_scheduler_top_up(AllocateScheduler *scheduler, ClassState *state)
+AllocateRequest *allocate_scheduler_submit(AllocateScheduler *scheduler, const SegmentClass *class,
+					   const char *path)
 {
-	SegmentPool *pool = &state->pool;
+	AllocateRequest *request =
+		allocate_request_new(class, path, ++scheduler->last_serial, now_ns(scheduler));
 
-	if (!scheduler->filling)
-		return;
-	for (unsigned lacks = segment_pool_lacks(pool, monotonic_ns()); lacks > 0; lacks--) {
-		AllocateRequest *request =
-			allocate_request_new(pool->class, NULL, scheduler->next_serial++);
-
-		queue_request(scheduler, request);
-		allocate_request_unref(request);
-		pool->n_coming++;
-	}
+	request->segment = allocate_scheduler_take(scheduler, class);
+	if (request->segment)
+		request->state = ALLOCATE_READY;
+	else
+		allocate_waiting_begin(scheduler, allocate_scheduler_class(scheduler, class), request);
+	return request;
 }
 
-/* What has become of a request decides what becomes of those that joined it. */
-static void settle_followers(AllocateScheduler *scheduler, ClassState *state, AllocateRequest *leader)
+AllocateRequest *allocate_scheduler_refuse(AllocateScheduler *scheduler, const SegmentClass *class,
+					   const char *path)
 {
-	AllocateRequest *follower;
-	int error = leader->state == ALLOCATE_READY ? -EEXIST : leader->error;
+	AllocateRequest *request =
+		allocate_request_new(class, path, ++scheduler->last_serial, now_ns(scheduler));
 
-	if (leader->state == ALLOCATE_READY || leader->state == ALLOCATE_FAILED) {
-		while ((follower = wait_list_follower(&state->waiting, leader)))
-			allocate_scheduler_end(scheduler, follower, ALLOCATE_FAILED, error);
-	} else if ((follower = wait_list_pass_on(&state->waiting, leader))) {
-		request_table_put_if_absent(&scheduler->table, follower);
-		queue_request(scheduler, follower);
-	}
+	request->state = ALLOCATE_FAILED;
+	request->error = -ESHUTDOWN;
+	return request;
 }
 
-static void count_end(ClassState *state, const AllocateRequest *request)
+Segment *allocate_scheduler_take(AllocateScheduler *scheduler, const SegmentClass *class)
 {
-	static const AllocCounter counters[] = {
-		[ALLOCATE_FAILED] = ALLOC_FAILED,
-		[ALLOCATE_TIMED_OUT] = ALLOC_TIMEOUTS,
-		[ALLOCATE_CANCELLED] = ALLOC_CANCELLED,
-	};
+	ClassState *state = allocate_scheduler_class(scheduler, class);
+	Segment *segment = segment_pool_take(&state->pool);
 
-	if (request->state != ALLOCATE_READY)
-		alloc_counters_add(&state->pool.counters, counters[request->state], 1);
-	alloc_counters_add(&state->pool.counters, ALLOC_WAIT_US,
-			   (monotonic_ns() - request->submitted_ns) / 1000);
-}
-
-/* The only way in which a waiting request ends. The waiting list's reference goes along to the end list; from
- * then on the request is its waiter's. */
-void allocate_scheduler_end(AllocateScheduler *scheduler, AllocateRequest *request, AllocateState how, int error)
-{
-	ClassState *state = allocate_scheduler_class(scheduler, request->class);
-
-	g_assert(allocate_request_has_waiter(request));
-	if (request->state == ALLOCATE_DELAYED)
-		g_queue_remove(&scheduler->delayed, request);
-	/* A worker is at it, and what it makes is now for the pool. */
-	if (request->state == ALLOCATE_PREPARING)
-		state->pool.n_coming++;
-	request_queue_remove(&scheduler->queue, request);
-	request_table_remove_if_same(&scheduler->table, request);
-	wait_list_remove(&state->waiting, request);
-	request->state = how;
-	request->error = error;
-	count_end(state, request);
-	settle_followers(scheduler, state, request);
-	/* What a timeout leads to may take long: it has a thread of its own. */
-	bool slow = how == ALLOCATE_TIMED_OUT && !request->class->fail_on_timeout;
-	end_list_push(slow ? &scheduler->timed_out : &scheduler->ended, request);
+	if (!segment)
+		return NULL;
+	class_state_count(state, ALLOC_HITS);
+	state->pool.n_out++;
+	return segment;
 }
 
 /* `preferred` may be NULL. */
-void allocate_scheduler_deliver(AllocateScheduler *scheduler, Segment *segment, AllocateRequest *preferred)
+static void deliver(AllocateScheduler *scheduler, ClassState *state, Segment *segment,
+		    AllocateRequest *preferred)
 {
-	ClassState *state = allocate_scheduler_class(scheduler, segment->class);
 	AllocateRequest *receiver = preferred;
 
 	if (!receiver || !allocate_request_has_waiter(receiver))
 		receiver = wait_list_oldest_leader(&state->waiting);
-	if (!receiver) {
-		if (segment_pool_has_room(&state->pool))
-			segment_pool_put(&state->pool, segment);
-		else
-			g_queue_push_tail(&scheduler->surplus, segment);
-		/* Who minds the space has something to give now. */
-		cond_signal(&scheduler->time);
+	if (receiver) {
+		receiver->segment = segment;
+		state->pool.n_out++;
+		allocate_waiting_end(scheduler, receiver, ALLOCATE_READY, 0);
 		return;
 	}
-	receiver->segment = segment;
-	allocate_scheduler_end(scheduler, receiver, ALLOCATE_READY, 0);
-}
-
-static void fail_ahead(AllocateScheduler *scheduler, ClassState *state, int error)
-{
-	if (state->pool.n_failures == 0)
-		log_warning(scheduler->log,
-			    "class %s: cannot prepare a segment ahead: %s; new files wait for theirs, and "
-			    "it is tried again", state->pool.class->name, g_strerror(-error));
-	segment_pool_pause(&state->pool, monotonic_ns());
+	if (segment_pool_room(&state->pool, live_bytes(scheduler, state)) > 0)
+		segment_pool_put(&state->pool, segment);
+	else
+		g_queue_push_tail(&scheduler->surplus, segment);
+	/* Who minds the space has something to give now. */
 	cond_signal(&scheduler->time);
 }
 
-static void fail_waiting(AllocateScheduler *scheduler, AllocateRequest *request, int error)
+void allocate_scheduler_give_back(AllocateScheduler *scheduler, Segment *segment)
 {
-	request->attempts++;
-	if (alloc_error_is_passing(error) && request->attempts < MAX_ATTEMPTS) {
-		request->state = ALLOCATE_DELAYED;
-		request->retry_ns = monotonic_ns() + (REQUEST_PAUSE_NS << 2 * (request->attempts - 1));
-		g_queue_push_tail(&scheduler->delayed, request);
+	ClassState *state = allocate_scheduler_class(scheduler, segment->class);
+
+	state->pool.n_out--;
+	deliver(scheduler, state, segment, NULL);
+	cond_signal(&scheduler->work);
+	cond_signal(&scheduler->time);
+}
+
+void allocate_scheduler_retire(AllocateScheduler *scheduler, Segment *segment)
+{
+	if (!segment->cold)
+		allocate_scheduler_class(scheduler, segment->class)->pool.n_out--;
+	g_queue_push_tail(&scheduler->retired, segment);
+	cond_signal(&scheduler->work);
+	/* From now on it is looked whether there is room for the next one. */
+	if (segment->class->quota_bytes)
 		cond_signal(&scheduler->time);
-		return;
-	}
-	log_warning(scheduler->log, "class %s: cannot prepare a segment for %s: %s", request->class->name,
-		    request->path, g_strerror(-error));
-	allocate_scheduler_end(scheduler, request, ALLOCATE_FAILED, error);
 }
 
-static void succeed(AllocateScheduler *scheduler, ClassState *state, AllocateRequest *request,
-		    Segment *segment)
-{
-	if (segment_pool_recover(&state->pool))
-		log_notice(scheduler->log, "class %s: segments can be prepared again",
-			   state->pool.class->name);
-	alloc_counters_add(&state->pool.counters, segment->adopted ? ALLOC_ADOPTED : ALLOC_PREPARED, 1);
-	if (request->path && allocate_state_is_end(request->state))
-		alloc_counters_add(&state->pool.counters, ALLOC_EXPIRED, 1);
-	allocate_scheduler_deliver(scheduler, segment, request);
-}
-
-void allocate_scheduler_finish(AllocateScheduler *scheduler, AllocateRequest *request, int r, Segment *segment)
-{
-	ClassState *state = allocate_scheduler_class(scheduler, request->class);
-
-	if (allocate_request_has_waiter(request))
-		request->state = ALLOCATE_QUEUED;
-	else
-		state->pool.n_coming--;
-	if (r == 0)
-		succeed(scheduler, state, request, segment);
-	else if (r != -ECANCELED)
-		alloc_counters_add(&state->pool.counters, ALLOC_ERRORS, 1);
-	if (r < 0 && r != -ECANCELED) {
-		if (allocate_request_has_waiter(request))
-			fail_waiting(scheduler, request, r);
-		else
-			fail_ahead(scheduler, state, r);
-	}
-	allocate_scheduler_top_up(scheduler, state);
-}
-
-static void expire(AllocateScheduler *scheduler, ClassState *state, int64_t now_ns)
-{
-	AllocateRequest *first;
-
-	while ((first = wait_list_first(&state->waiting)) && first->deadline_ns <= now_ns)
-		allocate_scheduler_end(scheduler, first, ALLOCATE_TIMED_OUT, -EAGAIN);
-}
-
-/* Does what is due and returns when the next thing is. */
-static int64_t mind_class(AllocateScheduler *scheduler, ClassState *state, int64_t now_ns)
-{
-	int64_t next_ns = DEADLINE_NEVER;
-	AllocateRequest *first;
-
-	expire(scheduler, state, now_ns);
-	if (state->pool.resume_ns > now_ns)
-		next_ns = state->pool.resume_ns;
-	else
-		allocate_scheduler_top_up(scheduler, state);
-	first = wait_list_first(&state->waiting);
-	return first ? MIN(next_ns, first->deadline_ns) : next_ns;
-}
-
-static int64_t mind_delayed(AllocateScheduler *scheduler, int64_t now_ns)
-{
-	int64_t next_ns = DEADLINE_NEVER;
-	GList *following;
-
-	for (GList *link = scheduler->delayed.head; link; link = following) {
-		AllocateRequest *request = link->data;
-
-		following = link->next;
-		if (request->retry_ns <= now_ns) {
-			g_queue_delete_link(&scheduler->delayed, link);
-			queue_request(scheduler, request);
-		} else {
-			next_ns = MIN(next_ns, request->retry_ns);
-		}
-	}
-	return next_ns;
-}
-
-int64_t allocate_scheduler_mind(AllocateScheduler *scheduler, int64_t now_ns)
-{
-	int64_t next_ns = mind_delayed(scheduler, now_ns);
-
-	for (size_t i = 0; i < scheduler->n_classes; i++)
-		next_ns = MIN(next_ns, mind_class(scheduler, &scheduler->classes[i], now_ns));
-	return next_ns;
-}
-
-ClassState *allocate_scheduler_largest_ready(AllocateScheduler *scheduler)
+static ClassState *largest_ready(AllocateScheduler *scheduler)
 {
 	ClassState *largest = NULL;
 
@@ -270,38 +172,299 @@ ClassState *allocate_scheduler_largest_ready(AllocateScheduler *scheduler)
 	return largest;
 }
 
-void allocate_scheduler_end_all(AllocateScheduler *scheduler)
+Segment *allocate_scheduler_give_way(AllocateScheduler *scheduler)
 {
+	ClassState *state = largest_ready(scheduler);
+
+	if (!state)
+		return NULL;
+	class_state_count(state, ALLOC_GAVE_WAY);
+	segment_pool_rest(&state->pool, now_ns(scheduler));
+	cond_signal(&scheduler->time);
+	return segment_pool_take(&state->pool);
+}
+
+bool allocate_scheduler_has_ready(const AllocateScheduler *scheduler)
+{
+	for (size_t i = 0; i < scheduler->n_classes; i++)
+		if (segment_pool_ready(&scheduler->classes[i].pool) > 0)
+			return true;
+	return false;
+}
+
+/*
+ * What is to be done next.
+ */
+
+/* None of a class may be begun if what is on its way serves all that are in the queue. */
+static void find_out_who_may_begin(AllocateScheduler *scheduler)
+{
+	for (size_t i = 0; i < scheduler->n_classes; i++) {
+		ClassState *state = &scheduler->classes[i];
+
+		state->may_begin = state->n_queued > state->pool.n_coming &&
+				   segment_pool_room(&state->pool, live_bytes(scheduler, state)) > 0;
+	}
+}
+
+static AllocateRequest *next_waiting(AllocateScheduler *scheduler)
+{
+	AllocateRequest *first = NULL, *oldest = NULL;
+
+	find_out_who_may_begin(scheduler);
+	for (AllocateRequest *request = request_queue_first(&scheduler->queue); request;
+	     request = request_queue_next(request)) {
+		if (!allocate_scheduler_class(scheduler, request->class)->may_begin)
+			continue;
+		if (!first)
+			first = request;
+		if (!oldest || request->serial < oldest->serial)
+			oldest = request;
+	}
+	if (first == oldest || oldest->n_passed_over++ < MAX_PASSED_OVER)
+		return first;
+	return oldest;
+}
+
+static bool start(AllocateScheduler *scheduler, AllocateRequest *request, Work *work)
+{
+	request->state = ALLOCATE_PREPARING;
+	request->started_ns = now_ns(scheduler);
+	g_queue_push_tail_link(&scheduler->preparing, &request->work_link);
+	work->request = request;
+	return true;
+}
+
+static bool next_urgent(AllocateScheduler *scheduler, Work *work)
+{
+	unsigned n_idle = scheduler->n_threads - MIN(scheduler->n_threads, scheduler->n_background);
 	AllocateRequest *request;
 
-	for (size_t i = 0; i < scheduler->n_classes; i++)
-		while ((request = wait_list_first(&scheduler->classes[i].waiting)))
-			allocate_scheduler_end(scheduler, request, ALLOCATE_FAILED, -ESHUTDOWN);
-	while ((request = request_queue_pop(&scheduler->queue)))
-		allocate_request_unref(request);
+	if (scheduler->n_urgent >= MAX(n_idle, 1) || !(request = next_waiting(scheduler)))
+		return false;
+	ClassState *state = allocate_scheduler_class(scheduler, request->class);
+	allocate_waiting_dequeue(scheduler, state, request);
+	scheduler->n_urgent++;
+	state->pool.n_promised++;
+	return start(scheduler, request, work);
 }
 
-Segment *allocate_scheduler_take(ClassState *state)
+static bool may_begin_for_nobody(const AllocateScheduler *scheduler)
 {
-	Segment *segment = segment_pool_take(&state->pool);
-
-	if (segment)
-		alloc_counters_add(&state->pool.counters, ALLOC_HITS, 1);
-	return segment;
+	return scheduler->n_urgent + scheduler->n_background < scheduler->n_threads;
 }
 
-void allocate_scheduler_wait(AllocateScheduler *scheduler, ClassState *state, AllocateRequest *request)
+static bool next_clean_up(AllocateScheduler *scheduler, Work *work)
 {
-	AllocateRequest *leader = request_table_put_if_absent(&scheduler->table, request);
+	if (!may_begin_for_nobody(scheduler))
+		return false;
+	work->retired = g_queue_pop_head(&scheduler->retired);
+	if (!work->retired)
+		work->surplus = g_queue_pop_head(&scheduler->surplus);
+	if (!work->retired && !work->surplus)
+		return false;
+	scheduler->n_background++;
+	return true;
+}
 
-	alloc_counters_add(&state->pool.counters, ALLOC_WAITS, 1);
-	wait_list_push(&state->waiting, request);
-	if (leader) {
-		alloc_counters_add(&state->pool.counters, ALLOC_JOINED, 1);
-		request->state = ALLOCATE_JOINED;
-		request->leader = leader;
-	} else {
-		queue_request(scheduler, request);
+static ClassState *neediest(AllocateScheduler *scheduler)
+{
+	int64_t now = now_ns(scheduler);
+	ClassState *neediest = NULL;
+
+	for (size_t i = 0; i < scheduler->n_classes; i++) {
+		ClassState *state = &scheduler->classes[i];
+
+		if (segment_pool_lacks(&state->pool, live_bytes(scheduler, state), now) > 0 &&
+		    (!neediest || segment_pool_compare_need(&state->pool, &neediest->pool) < 0))
+			neediest = state;
 	}
+	return neediest;
+}
+
+static bool next_ahead(AllocateScheduler *scheduler, Work *work)
+{
+	ClassState *state;
+
+	if (!scheduler->filling || !may_begin_for_nobody(scheduler) || !(state = neediest(scheduler)))
+		return false;
+	scheduler->n_background++;
+	state->pool.n_coming++;
+	state->pool.last_turn = ++scheduler->last_serial;
+	return start(scheduler,
+		     allocate_request_new(state->pool.class, NULL, state->pool.last_turn, now_ns(scheduler)),
+		     work);
+}
+
+bool allocate_scheduler_next(AllocateScheduler *scheduler, Work *ret_work)
+{
+	/* A crowd that always waits must not keep the mappings of all that it took. */
+	bool crowded = scheduler->retired.length >= MAX_RETIRED;
+
+	*ret_work = (Work){ 0 };
+	if ((crowded && next_clean_up(scheduler, ret_work)) || next_urgent(scheduler, ret_work) ||
+	    next_clean_up(scheduler, ret_work) || next_ahead(scheduler, ret_work)) {
+		/* There may be something for another worker, too. */
+		cond_signal(&scheduler->work);
+		return true;
+	}
+	return false;
+}
+
+/*
+ * What came of it.
+ */
+
+static void fail_waiting(AllocateScheduler *scheduler, ClassState *state, AllocateRequest *request, int error)
+{
+	request->attempts++;
+	if (alloc_error_is_passing(error) && request->attempts < MAX_ATTEMPTS) {
+		request->state = ALLOCATE_DELAYED;
+		request->retry_ns = now_ns(scheduler) + (REQUEST_PAUSE_NS << 2 * (request->attempts - 1));
+		g_queue_push_tail_link(&scheduler->delayed, &request->work_link);
+		return;
+	}
+	class_state_fail_waiting(state, request, error, scheduler->log);
+	allocate_waiting_end(scheduler, request, ALLOCATE_FAILED, error);
+}
+
+static void fail(AllocateScheduler *scheduler, ClassState *state, AllocateRequest *request, int error)
+{
+	if (error == -ECANCELED && atomic_load(&request->cancel))
+		return;
+	class_state_count(state, ALLOC_ERRORS);
+	if (allocate_request_has_waiter(request))
+		fail_waiting(scheduler, state, request, error);
+	else
+		class_state_fail_ahead(state, error, scheduler->log, now_ns(scheduler));
 	cond_signal(&scheduler->time);
+}
+
+static bool is_superseded(const AllocateScheduler *scheduler, const AllocateRequest *request)
+{
+	return request->state == ALLOCATE_READY || request_table_find(&scheduler->table, request->path);
+}
+
+static void succeed(AllocateScheduler *scheduler, ClassState *state, AllocateRequest *request,
+		    Segment *segment)
+{
+	int64_t now = now_ns(scheduler);
+
+	class_state_recover(state, scheduler->log);
+	class_state_note_prepared(state, request, segment, request_queue_length(&scheduler->queue),
+				  scheduler->log, now);
+	if (request->path && allocate_state_is_end(request->state))
+		class_state_note_late(state, request, is_superseded(scheduler, request), scheduler->log, now);
+	deliver(scheduler, state, segment, request);
+}
+
+/* The worker is free again. */
+static void leave_worker(AllocateScheduler *scheduler, ClassState *state, AllocateRequest *request)
+{
+	g_queue_unlink(&scheduler->preparing, &request->work_link);
+	if (allocate_request_has_waiter(request)) {
+		request->state = ALLOCATE_QUEUED;
+		scheduler->n_urgent--;
+		state->pool.n_promised--;
+	} else if (!request->given_up) {
+		scheduler->n_background--;
+		state->pool.n_coming--;
+	}
+}
+
+void allocate_scheduler_finish(AllocateScheduler *scheduler, AllocateRequest *request, int r, Segment *segment)
+{
+	ClassState *state = allocate_scheduler_class(scheduler, request->class);
+
+	leave_worker(scheduler, state, request);
+	if (r == 0)
+		succeed(scheduler, state, request, segment);
+	else
+		fail(scheduler, state, request, r);
+}
+
+void allocate_scheduler_cleaned_up(AllocateScheduler *scheduler)
+{
+	scheduler->n_background--;
+}
+
+/*
+ * What time brings.
+ */
+
+/* Ends those whose time is over. When the next one's is. */
+static int64_t expire(AllocateScheduler *scheduler, ClassState *state, int64_t now)
+{
+	bool is_used_up = segment_pool_is_used_up(&state->pool, live_bytes(scheduler, state));
+	AllocateRequest *first;
+
+	while ((first = wait_list_first(&state->waiting))) {
+		int64_t patience_ns = is_used_up ? first->submitted_ns + QUOTA_PATIENCE_NS : DEADLINE_NEVER;
+		int64_t end_ns = MIN(first->deadline_ns, patience_ns);
+
+		if (end_ns > now)
+			return end_ns;
+		if (first->deadline_ns > now)
+			class_state_note_over_quota(state, scheduler->log, now);
+		allocate_waiting_end(scheduler, first, ALLOCATE_TIMED_OUT, -EAGAIN);
+	}
+	return DEADLINE_NEVER;
+}
+
+/* When more may be prepared than now, as far as time decides that. */
+static int64_t mind_wishes(const ClassState *state, int64_t now)
+{
+	const SegmentPool *pool = &state->pool;
+
+	if (pool->resume_ns > now)
+		return pool->resume_ns;
+	if (pool->class->quota_bytes && (segment_pool_wants(pool, now) > 0 || state->n_queued > 0))
+		return now + QUOTA_INTERVAL_NS;
+	return DEADLINE_NEVER;
+}
+
+static int64_t mind_class(AllocateScheduler *scheduler, ClassState *state, int64_t now)
+{
+	int64_t next_ns = expire(scheduler, state, now);
+
+	return MIN(next_ns, mind_wishes(state, now));
+}
+
+static int64_t mind_delayed(AllocateScheduler *scheduler, int64_t now)
+{
+	int64_t next_ns = DEADLINE_NEVER;
+	GList *following;
+
+	for (GList *link = scheduler->delayed.head; link; link = following) {
+		AllocateRequest *request = link->data;
+
+		following = link->next;
+		if (request->retry_ns <= now) {
+			g_queue_unlink(&scheduler->delayed, link);
+			allocate_waiting_enqueue(scheduler, allocate_scheduler_class(scheduler, request->class),
+						 request);
+		} else {
+			next_ns = MIN(next_ns, request->retry_ns);
+		}
+	}
+	return next_ns;
+}
+
+int64_t allocate_scheduler_mind(AllocateScheduler *scheduler)
+{
+	int64_t now = now_ns(scheduler);
+	int64_t next_ns = mind_delayed(scheduler, now);
+
+	for (size_t i = 0; i < scheduler->n_classes; i++)
+		next_ns = MIN(next_ns, mind_class(scheduler, &scheduler->classes[i], now));
+	/* A pause may be over, or room have been made: let a worker look. */
+	cond_signal(&scheduler->work);
+	return next_ns;
+}
+
+AllocStatus allocate_scheduler_status(AllocateScheduler *scheduler, size_t nth_class)
+{
+	ClassState *state = &scheduler->classes[nth_class];
+
+	return class_state_status(state, live_bytes(scheduler, state), now_ns(scheduler));
 }

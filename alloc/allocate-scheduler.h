@@ -1,12 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Who gets which segment, and what is to be prepared next: the queue, the table, and every class's ready and
+ * Who gets which segment, and what is to be done next: the queue, the table, and every class's ready and
  * waiting lists, kept consistent with each other. It does nothing itself: the allocate service's threads do.
  *
- * A waiting request is at any time in exactly one place of work: in the queue, with a worker, delayed until its
- * next attempt, or joined to an earlier request for the same path. So one of them will end it, or its
- * deadline will. A segment that a worker has made goes to the request it was made for if that still waits; else
+ * A segment that a worker has made goes to the request it was made for if that still waits; else
  * to the class's oldest waiter, whose own place of work is given up; else to the pool.
+ *
+ * The order of work: first what somebody waits for, in the order of the queue, though nobody is passed over
+ * for ever; then what others have left to be cleaned up; then preparing ahead, for the class that has the smallest
+ * share of what it wants (among equals, whose turn is longest ago, and then the one of the larger segments). A
+ * request is left in the queue while as many segments of its class are on their way as are waited for there, and
+ * while there is no room in its class's quota; it does not wait for long for open segments to make some.
+ *
+ * At most n_threads pieces of work are in progress, and one more if somebody waits while all of those are for nobody:
+ * a waiting create never stands behind a preparation ahead. There must be a thread more than n_threads.
  *
  * Ended requests go to an end list; whoever opens their latches does so without the lock.
  *
@@ -14,66 +21,80 @@
  */
 #pragma once
 
-#include "alloc/allocate-request.h"
+#include "alloc/class-state.h"
 #include "alloc/end-list.h"
-#include "alloc/log.h"
+#include "alloc/live-bytes.h"
 #include "alloc/request-queue.h"
 #include "alloc/request-table.h"
-#include "alloc/segment-pool.h"
-#include "alloc/wait-list.h"
-
-typedef struct ClassState {
-	SegmentPool pool;
-	WaitList waiting;
-} ClassState;
 
 typedef struct AllocateScheduler {
 	/* Immutable. */
+	const Clock *clock;
+	const LiveBytes *live;
 	const Log *log;
 	ClassState *classes;
 	size_t n_classes;
 	EndList ended;
 	EndList timed_out;
-	/* Whether the pools are to be filled. */
+	/* Whether the pools are to be filled, and how many pieces of work may be in progress. */
 	bool filling;
+	unsigned n_threads;
+	/* Those that are: for a waiter, and for nobody. */
+	unsigned n_urgent;
+	unsigned n_background;
 	/* Signalled when there is something to do for a worker, and for who minds the time. */
 	Cond work;
 	Cond time;
 	RequestQueue queue;
 	RequestTable table;
+	/* Of requests, by their work_link. */
 	GQueue delayed;
-	/* Ready segments beyond a quota, to be discarded. */
+	GQueue preparing;
+	/* Taken segments, to be released, and ready ones beyond a quota, to be discarded. */
+	GQueue retired;
 	GQueue surplus;
-	uint64_t next_serial;
+	uint64_t last_serial;
 } AllocateScheduler;
 
-/* The rules and log are borrowed. */
-void allocate_scheduler_init(AllocateScheduler *scheduler, const ClassRules *rules, const Log *log);
+/* A piece of work: a request to be prepared, or else a segment to be released or discarded. */
+typedef struct Work {
+	AllocateRequest *request;
+	Segment *retired;
+	Segment *surplus;
+} Work;
+
+/* All are borrowed. `live` may be NULL: no taken segment is live then. */
+void allocate_scheduler_init(AllocateScheduler *scheduler, const ClassRules *rules, const Clock *clock,
+			     const LiveBytes *live, const Log *log);
 /* Nobody may wait, and no segment be left, any more. */
 void allocate_scheduler_deinit(AllocateScheduler *scheduler);
 
 ClassState *allocate_scheduler_class(AllocateScheduler *scheduler, const SegmentClass *class);
 
-/* Wishes for as many segments as the pool lacks. */
-void allocate_scheduler_top_up(AllocateScheduler *scheduler, ClassState *state);
-
 /* The pool's oldest ready segment, or NULL. */
-Segment *allocate_scheduler_take(ClassState *state);
-/* The request waits from now on. */
-void allocate_scheduler_wait(AllocateScheduler *scheduler, ClassState *state, AllocateRequest *request);
-/* The only way in which a waiting request ends. */
-void allocate_scheduler_end(AllocateScheduler *scheduler, AllocateRequest *request, AllocateState how,
-			    int error);
-/* -ESHUTDOWN for all who wait; nothing is left in the queue. */
-void allocate_scheduler_end_all(AllocateScheduler *scheduler);
-/* To the preferred request (or NULL) if that still waits; else to the oldest waiter; else to the pool. */
-void allocate_scheduler_deliver(AllocateScheduler *scheduler, Segment *segment, AllocateRequest *preferred);
+Segment *allocate_scheduler_take(AllocateScheduler *scheduler, const SegmentClass *class);
+/* A new request, the caller's: ready at once if the pool has a segment, else waiting. */
+AllocateRequest *allocate_scheduler_submit(AllocateScheduler *scheduler, const SegmentClass *class,
+					   const char *path);
+/* For who comes after the end: a request that has failed with -ESHUTDOWN. */
+AllocateRequest *allocate_scheduler_refuse(AllocateScheduler *scheduler, const SegmentClass *class,
+					   const char *path);
+/* A segment that nobody has used: for the oldest waiter, or the pool. */
+void allocate_scheduler_give_back(AllocateScheduler *scheduler, Segment *segment);
+/* A segment that was published, or a cold one that will not be: it is to be released. */
+void allocate_scheduler_retire(AllocateScheduler *scheduler, Segment *segment);
+/* A ready segment that is to make room, the largest first, or NULL. */
+Segment *allocate_scheduler_give_way(AllocateScheduler *scheduler);
 
+/* The next piece of work, if there is one that may begin. A request comes with a reference. */
+bool allocate_scheduler_next(AllocateScheduler *scheduler, Work *ret_work);
 /* What came of the preparation of a request: r, and if that is 0, a segment. */
 void allocate_scheduler_finish(AllocateScheduler *scheduler, AllocateRequest *request, int r, Segment *segment);
+/* Work without a request is done. */
+void allocate_scheduler_cleaned_up(AllocateScheduler *scheduler);
 
 /* Does what is due and returns when the next thing is. */
-int64_t allocate_scheduler_mind(AllocateScheduler *scheduler, int64_t now_ns);
+int64_t allocate_scheduler_mind(AllocateScheduler *scheduler);
+bool allocate_scheduler_has_ready(const AllocateScheduler *scheduler);
 
-/* The class with the largest ready segment, or NULL. */
-ClassState *allocate_scheduler_largest_ready(AllocateScheduler *scheduler);
+AllocStatus allocate_scheduler_status(AllocateScheduler *scheduler, size_t nth_class);

@@ -13,9 +13,8 @@
 #include <errno.h>
 
 #include "alloc/alloc-error.h"
-#include "alloc/allocate-scheduler.h"
+#include "alloc/allocate-waiting.h"
 
-#define MAX_RETIRED 16
 /* How often the filesystem's free space is looked at while the pool has something to give. */
 #define SPACE_INTERVAL_NS INT64_C(250000000)
 
@@ -27,25 +26,21 @@ struct AllocateService {
 	pthread_t timekeeper;
 	pthread_t opener;
 	bool opener_runs;
-	/* Also read without the lock: it is the warmer's cancel flag. */
-	atomic_bool stopping;
-
 	Mutex lock;
 	/* Protected by lock. */
 	bool started;
+	bool stopping;
 	AllocateScheduler scheduler;
-	/* Taken segments, to be released. */
-	GQueue retired;
 };
 
-AllocateService *allocate_service_new(const ClassRules *rules, SegmentProvider *provider, const Log *log)
+AllocateService *allocate_service_new(const ClassRules *rules, SegmentProvider *provider,
+				      const LiveBytes *live, const Log *log)
 {
 	AllocateService *service = g_new0(AllocateService, 1);
 
 	service->provider = provider;
-	atomic_init(&service->stopping, false);
 	mutex_init(&service->lock);
-	allocate_scheduler_init(&service->scheduler, rules, log);
+	allocate_scheduler_init(&service->scheduler, rules, &clock_monotonic, live, log);
 	return service;
 }
 
@@ -58,7 +53,7 @@ AllocateService *allocate_service_free(AllocateService *service)
 		return NULL;
 	g_assert(!service->started);
 	scheduler = &service->scheduler;
-	while ((segment = g_queue_pop_head(&service->retired)))
+	while ((segment = g_queue_pop_head(&scheduler->retired)))
 		service->provider->release(service->provider, segment);
 	while ((segment = g_queue_pop_head(&scheduler->surplus)))
 		service->provider->discard(service->provider, segment);
@@ -77,7 +72,7 @@ static bool is_waited_for(AllocateService *service, const AllocateRequest *reque
 	return allocate_request_has_waiter(request);
 }
 
-static int prepare_for(AllocateService *service, const AllocateRequest *request, Segment **ret_segment)
+static int prepare_for(AllocateService *service, AllocateRequest *request, Segment **ret_segment)
 {
 	SegmentProvider *provider = service->provider;
 	int r = 0;
@@ -87,52 +82,50 @@ static int prepare_for(AllocateService *service, const AllocateRequest *request,
 	if (r < 0)
 		return r;
 	do
-		r = provider->prepare(provider, request->class, &service->stopping, ret_segment);
+		r = provider->prepare(provider, request->class, &request->cancel, ret_segment);
 	while (alloc_error_is_space(r) && is_waited_for(service, request) && allocate_service_give_way(service));
+	/* A provider that says neither yes nor no has failed. */
+	if (r >= 0)
+		r = *ret_segment ? 0 : -EIO;
 	return r;
 }
 
-/* What others have left to be done. */
-static bool clean_up_once(AllocateService *service)
+static void prepare(AllocateService *service, AllocateRequest *request)
 {
-	SegmentProvider *provider = service->provider;
-	Segment *retired = g_queue_pop_head(&service->retired);
-	Segment *surplus = retired ? NULL : g_queue_pop_head(&service->scheduler.surplus);
-
-	if (!retired && !surplus)
-		return false;
-	mutex_unlock(&service->lock);
-	if (retired)
-		provider->release(provider, retired);
-	else
-		provider->discard(provider, surplus);
-	mutex_lock(&service->lock);
-	return true;
-}
-
-/* Does the next piece of work. False if there was none. Called, and returns, with the lock held. */
-static bool work_once(AllocateService *service)
-{
-	AllocateRequest *request = request_queue_peek(&service->scheduler.queue);
 	Segment *segment = NULL;
-	int r;
+	int r = prepare_for(service, request, &segment);
 
-	/* Before preparing ahead, and after anything that somebody waits for; but a crowd that always waits must not
-	 * keep the mappings of all that it took. */
-	bool may_wait = request && request->path && service->retired.length < MAX_RETIRED;
-	if (!may_wait && clean_up_once(service))
-		return true;
-	if (!request)
-		return false;
-	request_queue_pop(&service->scheduler.queue);
-	request->state = ALLOCATE_PREPARING;
-	mutex_unlock(&service->lock);
-	r = prepare_for(service, request, &segment);
 	mutex_lock(&service->lock);
 	allocate_scheduler_finish(&service->scheduler, request, r, segment);
 	mutex_unlock(&service->lock);
 	allocate_request_unref(request);
 	end_list_open(&service->scheduler.ended);
+}
+
+static void clean_up(AllocateService *service, const Work *work)
+{
+	SegmentProvider *provider = service->provider;
+
+	if (work->retired)
+		provider->release(provider, work->retired);
+	else
+		provider->discard(provider, work->surplus);
+	MUTEX_SCOPE(&service->lock);
+	allocate_scheduler_cleaned_up(&service->scheduler);
+}
+
+/* Does the next piece of work. False if there was none. Called, and returns, with the lock held. */
+static bool work_once(AllocateService *service)
+{
+	Work work;
+
+	if (!allocate_scheduler_next(&service->scheduler, &work))
+		return false;
+	mutex_unlock(&service->lock);
+	if (work.request)
+		prepare(service, work.request);
+	else
+		clean_up(service, &work);
 	mutex_lock(&service->lock);
 	return true;
 }
@@ -142,7 +135,7 @@ static void *worker_run(void *arg)
 	AllocateService *service = arg;
 
 	MUTEX_SCOPE(&service->lock);
-	while (!atomic_load(&service->stopping))
+	while (!service->stopping)
 		if (!work_once(service))
 			cond_wait(&service->scheduler.work, &service->lock);
 	return NULL;
@@ -164,9 +157,9 @@ static void *timekeeper_run(void *arg)
 	int64_t space_ns = 0;
 
 	mutex_lock(&service->lock);
-	while (!atomic_load(&service->stopping)) {
+	while (!service->stopping) {
 		int64_t now_ns = monotonic_ns();
-		int64_t next_ns = allocate_scheduler_mind(&service->scheduler, now_ns);
+		int64_t next_ns = allocate_scheduler_mind(&service->scheduler);
 
 		if (!end_list_is_empty(&service->scheduler.ended)) {
 			mutex_unlock(&service->lock);
@@ -174,7 +167,7 @@ static void *timekeeper_run(void *arg)
 			mutex_lock(&service->lock);
 			continue;
 		}
-		if (allocate_scheduler_largest_ready(&service->scheduler)) {
+		if (allocate_scheduler_has_ready(&service->scheduler)) {
 			if (now_ns >= space_ns) {
 				space_ns = now_ns + SPACE_INTERVAL_NS;
 				mind_space_locked(service);
@@ -206,8 +199,10 @@ static int start_threads_locked(AllocateService *service, unsigned n_threads)
 	service->started = true;
 	r = thread_start(&service->opener, "warmfs-open", opener_run, service);
 	service->opener_runs = r == 0;
-	service->workers = g_new0(pthread_t, n_threads);
-	while (r == 0 && service->n_workers < n_threads) {
+	/* One more than work at a time, for a create that waits while the others prepare ahead. */
+	service->scheduler.n_threads = n_threads;
+	service->workers = g_new0(pthread_t, n_threads + 1);
+	while (r == 0 && service->n_workers < n_threads + 1) {
 		r = thread_start(&service->workers[service->n_workers], "warmfs-alloc", worker_run, service);
 		if (r == 0)
 			service->n_workers++;
@@ -220,10 +215,8 @@ int allocate_service_start(AllocateService *service, unsigned n_threads)
 	mutex_lock(&service->lock);
 	int r = start_threads_locked(service, n_threads);
 	if (r < 0)
-		atomic_store(&service->stopping, true);
+		service->stopping = true;
 	service->scheduler.filling = r == 0;
-	for (size_t i = 0; i < service->scheduler.n_classes; i++)
-		allocate_scheduler_top_up(&service->scheduler, &service->scheduler.classes[i]);
 	mutex_unlock(&service->lock);
 
 	if (r < 0)
@@ -237,8 +230,8 @@ void allocate_service_stop(AllocateService *service)
 	bool was_started = service->started;
 	service->started = false;
 	service->scheduler.filling = false;
-	atomic_store(&service->stopping, true);
-	allocate_scheduler_end_all(&service->scheduler);
+	service->stopping = true;
+	allocate_waiting_end_all(&service->scheduler);
 	cond_broadcast(&service->scheduler.work);
 	cond_broadcast(&service->scheduler.time);
 	mutex_unlock(&service->lock);
@@ -258,27 +251,20 @@ void allocate_service_stop(AllocateService *service)
 
 Segment *allocate_service_take(AllocateService *service, const SegmentClass *class)
 {
-	ClassState *state = allocate_scheduler_class(&service->scheduler, class);
-
 	MUTEX_SCOPE(&service->lock);
-	return atomic_load(&service->stopping) ? NULL : allocate_scheduler_take(state);
+	return service->stopping ? NULL : allocate_scheduler_take(&service->scheduler, class);
 }
 
 AllocateRequest *allocate_service_submit(AllocateService *service, const SegmentClass *class,
 					 const char *path)
 {
-	ClassState *state = allocate_scheduler_class(&service->scheduler, class);
+	AllocateRequest *request;
 
 	mutex_lock(&service->lock);
-	AllocateRequest *request = allocate_request_new(class, path, service->scheduler.next_serial++);
-	if (atomic_load(&service->stopping)) {
-		request->state = ALLOCATE_FAILED;
-		request->error = -ESHUTDOWN;
-	} else if ((request->segment = allocate_scheduler_take(state))) {
-		request->state = ALLOCATE_READY;
-	} else {
-		allocate_scheduler_wait(&service->scheduler, state, request);
-	}
+	if (service->stopping)
+		request = allocate_scheduler_refuse(&service->scheduler, class, path);
+	else
+		request = allocate_scheduler_submit(&service->scheduler, class, path);
 	bool ended = allocate_state_is_end(request->state);
 	mutex_unlock(&service->lock);
 
@@ -292,7 +278,7 @@ void allocate_service_cancel(AllocateService *service, AllocateRequest *request)
 	MUTEX_SCOPE(&service->lock);
 	if (!allocate_request_has_waiter(request))
 		return;
-	allocate_scheduler_end(&service->scheduler, request, ALLOCATE_CANCELLED, -EINTR);
+	allocate_waiting_end(&service->scheduler, request, ALLOCATE_CANCELLED, -EINTR);
 	cond_signal(&service->scheduler.time);
 }
 
@@ -324,36 +310,19 @@ void allocate_service_give_back(AllocateService *service, Segment *segment)
 		return;
 	}
 	MUTEX_SCOPE(&service->lock);
-	ClassState *state = allocate_scheduler_class(&service->scheduler, segment->class);
-	allocate_scheduler_deliver(&service->scheduler, segment, NULL);
-	allocate_scheduler_top_up(&service->scheduler, state);
-	cond_signal(&service->scheduler.work);
-	cond_signal(&service->scheduler.time);
+	allocate_scheduler_give_back(&service->scheduler, segment);
 }
 
 void allocate_service_retire(AllocateService *service, Segment *segment)
 {
-	ClassState *state = allocate_scheduler_class(&service->scheduler, segment->class);
-
 	MUTEX_SCOPE(&service->lock);
-	g_queue_push_tail(&service->retired, segment);
-	/* Only now: preparing the next one while this one was being published would have slowed that. */
-	allocate_scheduler_top_up(&service->scheduler, state);
-	cond_signal(&service->scheduler.work);
+	allocate_scheduler_retire(&service->scheduler, segment);
 }
 
 bool allocate_service_give_way(AllocateService *service)
 {
-	Segment *segment = NULL;
-
 	mutex_lock(&service->lock);
-	ClassState *state = allocate_scheduler_largest_ready(&service->scheduler);
-	if (state) {
-		segment = segment_pool_take(&state->pool);
-		alloc_counters_add(&state->pool.counters, ALLOC_GAVE_WAY, 1);
-		segment_pool_rest(&state->pool, monotonic_ns());
-		cond_signal(&service->scheduler.time);
-	}
+	Segment *segment = allocate_scheduler_give_way(&service->scheduler);
 	mutex_unlock(&service->lock);
 
 	if (segment)
@@ -361,20 +330,17 @@ bool allocate_service_give_way(AllocateService *service)
 	return segment != NULL;
 }
 
+AllocStatus allocate_service_status(AllocateService *service, size_t nth_class)
+{
+	MUTEX_SCOPE(&service->lock);
+	return allocate_scheduler_status(&service->scheduler, nth_class);
+}
+
 char *allocate_service_describe(AllocateService *service, size_t nth_class)
 {
-	ClassState *state = &service->scheduler.classes[nth_class];
-	GString *line = g_string_new(NULL);
+	AllocStatus status = allocate_service_status(service, nth_class);
 
-	/* One moment for all of them: whoever sees a segment ready sees it counted as prepared, too. */
-	MUTEX_SCOPE(&service->lock);
-	g_string_printf(line, "class %s:", state->pool.class->name);
-	for (AllocCounter counter = 0; counter < _ALLOC_COUNTER_MAX; counter++)
-		g_string_append_printf(line, " %s=%" G_GUINT64_FORMAT, alloc_counter_name(counter),
-				       (guint64)alloc_counters_get(&state->pool.counters, counter));
-	g_string_append_printf(line, " ready=%u waiting=%u", segment_pool_ready(&state->pool),
-			       wait_list_length(&state->waiting));
-	return g_string_free(line, FALSE);
+	return alloc_status_to_line(&status);
 }
 
 uint64_t allocate_service_counter(AllocateService *service, size_t nth_class, AllocCounter counter)

@@ -8,19 +8,22 @@
  */
 #pragma once
 
-#include "alloc/alloc-metrics.h"
+#include "alloc/alloc-status.h"
 #include "alloc/allocate-request.h"
+#include "alloc/live-bytes.h"
 #include "alloc/log.h"
 #include "alloc/segment-provider.h"
 
 typedef struct AllocateService AllocateService;
 
-/* The rules, provider and log are borrowed and must outlive the service. */
-AllocateService *allocate_service_new(const ClassRules *rules, SegmentProvider *provider, const Log *log);
+/* All are borrowed and must outlive the service. `live` may be NULL: no taken segment is live then. */
+AllocateService *allocate_service_new(const ClassRules *rules, SegmentProvider *provider,
+				      const LiveBytes *live, const Log *log);
 /* Legal before start and after stop. Segments still in the pool stay as files. Takes NULL; returns NULL. */
 AllocateService *allocate_service_free(AllocateService *service);
 
-/* Starts n_threads (at least 1) and begins to fill the pools. 0 or -errno; then nothing runs. */
+/* Begins to fill the pools, with n_threads (at least 1) pieces of work at a time, and one more for a create that
+ * waits while those are for nobody. 0 or -errno; then nothing runs. */
 int allocate_service_start(AllocateService *service, unsigned n_threads);
 
 /* Ends every waiting request with -ESHUTDOWN, interrupts what is being prepared and joins the threads. From then
@@ -53,7 +56,8 @@ void allocate_service_retire(AllocateService *service, Segment *segment);
  * the removal of one file. */
 bool allocate_service_give_way(AllocateService *service);
 
-/* One line for people and scripts: `class NAME: taken=1 hits=1 ... ready=2`. Free with g_free. */
+AllocStatus allocate_service_status(AllocateService *service, size_t nth_class);
+/* The same as a line (alloc/alloc-status.h). Free with g_free. */
 char *allocate_service_describe(AllocateService *service, size_t nth_class);
 uint64_t allocate_service_counter(AllocateService *service, size_t nth_class, AllocCounter counter);
 unsigned allocate_service_ready(AllocateService *service, size_t nth_class);

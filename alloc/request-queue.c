@@ -25,32 +25,26 @@ void request_queue_push(RequestQueue *queue, AllocateRequest *request)
 		g_sequence_insert_sorted(queue->requests, allocate_request_ref(request), compare, NULL);
 }
 
-AllocateRequest *request_queue_peek(RequestQueue *queue)
-{
-	GSequenceIter *first = g_sequence_get_begin_iter(queue->requests);
-
-	return g_sequence_iter_is_end(first) ? NULL : g_sequence_get(first);
-}
-
-AllocateRequest *request_queue_pop(RequestQueue *queue)
-{
-	AllocateRequest *request = request_queue_peek(queue);
-
-	if (request) {
-		g_sequence_remove(request->queue_place);
-		request->queue_place = NULL;
-	}
-	return request;
-}
-
 void request_queue_remove(RequestQueue *queue, AllocateRequest *request)
 {
-	(void)queue;
-	if (!request->queue_place)
-		return;
+	g_assert(g_sequence_iter_get_sequence(request->queue_place) == queue->requests);
 	g_sequence_remove(request->queue_place);
 	request->queue_place = NULL;
-	allocate_request_unref(request);
+}
+
+static AllocateRequest *at(GSequenceIter *place)
+{
+	return g_sequence_iter_is_end(place) ? NULL : g_sequence_get(place);
+}
+
+AllocateRequest *request_queue_first(const RequestQueue *queue)
+{
+	return at(g_sequence_get_begin_iter(queue->requests));
+}
+
+AllocateRequest *request_queue_next(const AllocateRequest *request)
+{
+	return at(g_sequence_iter_next(request->queue_place));
 }
 
 unsigned request_queue_length(const RequestQueue *queue)

@@ -14,15 +14,20 @@ void request_table_deinit(RequestTable *table)
 
 AllocateRequest *request_table_put_if_absent(RequestTable *table, AllocateRequest *request)
 {
-	AllocateRequest *present = g_hash_table_lookup(table->by_path, request->path);
+	AllocateRequest *present = request_table_find(table, request->path);
 
 	if (!present)
 		g_hash_table_insert(table->by_path, request->path, request);
 	return present;
 }
 
+AllocateRequest *request_table_find(const RequestTable *table, const char *path)
+{
+	return g_hash_table_lookup(table->by_path, path);
+}
+
 void request_table_remove_if_same(RequestTable *table, AllocateRequest *request)
 {
-	if (g_hash_table_lookup(table->by_path, request->path) == request)
+	if (request_table_find(table, request->path) == request)
 		g_hash_table_remove(table->by_path, request->path);
 }

@@ -17,5 +17,7 @@ void request_table_deinit(RequestTable *table);
 
 /* NULL and the request is in, or the one that was there first. */
 AllocateRequest *request_table_put_if_absent(RequestTable *table, AllocateRequest *request);
+/* The one that is in for the path, or NULL. */
+AllocateRequest *request_table_find(const RequestTable *table, const char *path);
 /* Removes this request, and not another one of the same path. */
 void request_table_remove_if_same(RequestTable *table, AllocateRequest *request);

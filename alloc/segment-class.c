@@ -25,6 +25,7 @@
 #define DEFAULT_TIMEOUT_MS  5000
 #define DEFAULT_LINGER_MS   10000
 #define DEFAULT_FOLIO_BYTES (64 * 1024)
+#define DEFAULT_SLOW_MS	    10
 
 /* How many bytes of a wrong value an error repeats. */
 #define QUOTED_MAX_BYTES 256
@@ -63,6 +64,7 @@ SegmentClass *segment_class_new(const char *name)
 		.timeout_ms = DEFAULT_TIMEOUT_MS,
 		.folio_bytes = DEFAULT_FOLIO_BYTES,
 		.linger_ms = DEFAULT_LINGER_MS,
+		.slow_ms = DEFAULT_SLOW_MS,
 	};
 	return class;
 }
@@ -194,6 +196,11 @@ static char *set_linger(SegmentClass *class, const char *value)
 	return parse_time(value, 0, &class->linger_ms);
 }
 
+static char *set_slow(SegmentClass *class, const char *value)
+{
+	return parse_time(value, 0, &class->slow_ms);
+}
+
 static char *set_on_timeout(SegmentClass *class, const char *value)
 {
 	bool fail = strcmp(value, "fail") == 0;
@@ -232,6 +239,7 @@ static const ClassOption OPTIONS[] = {
 	{ "folio", set_folio, "a power of two from 4K to 2M" },
 	{ "linger", set_linger, "milliseconds, or a number with ms or s, from 0 to 3600s" },
 	{ "quota", set_quota, SIZE_ALLOWED },
+	{ "slow_ms", set_slow, "milliseconds, or a number with ms or s, from 0 to 3600s" },
 	{ "provider", set_provider, "file, or a name of at most 64 letters, digits, - and _" },
 };
 

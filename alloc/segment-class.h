@@ -54,8 +54,11 @@ typedef struct SegmentClass {
 	size_t folio_bytes;
 	/* How long an `append` segment that nobody has open stays live, milliseconds. Default 10 s. */
 	unsigned linger_ms;
-	/* Bound on the bytes of ready segments of this class. 0 (default): none. */
+	/* Bound on the bytes of the class's segments that are ready, being prepared, or taken and not sealed. 0 (default):
+	 * none. */
 	uint64_t quota_bytes;
+	/* A preparation that takes longer is told of, milliseconds. 0: none is. Default 10. */
+	unsigned slow_ms;
 	/* The name of the module that makes its segments. NULL (default): the built-in provider does. */
 	char *provider;
 } SegmentClass;
@@ -69,7 +72,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(SegmentClass, segment_class_free)
 bool segment_class_has_key(const char *key);
 /*
  * Sets one option from text (match, size, kind, ahead, timeout, on_timeout, folio,
- * linger, quota, provider). The
+ * linger, quota, slow_ms, provider). The
  * error (G_OPTION_ERROR) is one line that names key, value and what is allowed, and, for an unknown
  * key, the key that was probably meant. On failure the class is as it was.
  */

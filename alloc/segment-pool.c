@@ -9,7 +9,7 @@
 
 void segment_pool_init(SegmentPool *pool, const SegmentClass *class)
 {
-	*pool = (SegmentPool){ .class = class };
+	*pool = (SegmentPool){ .class = class, .depth = class->ahead };
 	g_queue_init(&pool->ready);
 }
 
@@ -33,24 +33,52 @@ unsigned segment_pool_ready(const SegmentPool *pool)
 	return pool->ready.length;
 }
 
-bool segment_pool_has_room(const SegmentPool *pool)
+/* A taken one is replaced when whoever has it is done: preparing would slow its publishing. */
+static unsigned have(const SegmentPool *pool)
 {
-	const SegmentClass *class = pool->class;
-
-	return !class->quota_bytes || segment_pool_ready(pool) < class->quota_bytes / class->size_bytes;
+	return segment_pool_ready(pool) + pool->n_coming + pool->n_out;
 }
 
-unsigned segment_pool_lacks(const SegmentPool *pool, int64_t now_ns)
+unsigned segment_pool_room(const SegmentPool *pool, uint64_t live_bytes)
 {
 	const SegmentClass *class = pool->class;
-	unsigned have = segment_pool_ready(pool) + pool->n_coming;
-	unsigned want = class->ahead;
+	uint64_t used = have(pool) + pool->n_promised + live_bytes / class->size_bytes;
+	uint64_t allowed = class->quota_bytes / class->size_bytes;
 
-	if (now_ns < pool->resume_ns)
-		return 0;
-	if (class->quota_bytes)
-		want = MIN(want, class->quota_bytes / class->size_bytes);
-	return want > have ? want - have : 0;
+	if (!class->quota_bytes)
+		return UINT_MAX;
+	return allowed > used ? MIN(allowed - used, UINT_MAX) : 0;
+}
+
+bool segment_pool_is_used_up(const SegmentPool *pool, uint64_t live_bytes)
+{
+	const SegmentClass *class = pool->class;
+
+	return class->quota_bytes && live_bytes / class->size_bytes >= class->quota_bytes / class->size_bytes;
+}
+
+unsigned segment_pool_wants(const SegmentPool *pool, int64_t now_ns)
+{
+	return now_ns >= pool->resume_ns && pool->depth > have(pool) ? pool->depth - have(pool) : 0;
+}
+
+unsigned segment_pool_lacks(const SegmentPool *pool, uint64_t live_bytes, int64_t now_ns)
+{
+	return MIN(segment_pool_wants(pool, now_ns), segment_pool_room(pool, live_bytes));
+}
+
+static int compare(uint64_t a, uint64_t b)
+{
+	return (a > b) - (a < b);
+}
+
+int segment_pool_compare_need(const SegmentPool *a, const SegmentPool *b)
+{
+	int order = compare((uint64_t)have(a) * b->depth, (uint64_t)have(b) * a->depth);
+
+	if (order == 0)
+		order = compare(a->last_turn, b->last_turn);
+	return order ? order : compare(b->class->size_bytes, a->class->size_bytes);
 }
 
 void segment_pool_pause(SegmentPool *pool, int64_t now_ns)
@@ -68,9 +96,11 @@ void segment_pool_rest(SegmentPool *pool, int64_t now_ns)
 
 bool segment_pool_recover(SegmentPool *pool)
 {
-	if (pool->n_failures == 0)
-		return false;
+	bool was_degraded = pool->error != 0;
+
+	pool->error = 0;
+	if (pool->n_failures > 0)
+		pool->resume_ns = 0;
 	pool->n_failures = 0;
-	pool->resume_ns = 0;
-	return true;
+	return was_degraded;
 }

@@ -2,6 +2,9 @@
 /*
  * The ready segments of one class, how many more it wants, and what it has counted. No lock of its own: the allocate
  * service's covers it (the counters need none).
+ *
+ * The quota bounds what is ready, on its way, taken and not yet published, and live (taken and not sealed, which is
+ * asked of whoever knows it: `live_bytes`).
  */
 #pragma once
 
@@ -18,11 +21,20 @@ typedef struct SegmentPool {
 	AllocCounters counters;
 	/* Owned; the oldest first. */
 	GQueue ready;
-	/* Segments on their way for the pool itself. */
+	/* Segments on their way for the pool itself, and for a waiter; and those that were taken, and neither
+	 * retired nor given back yet. */
 	unsigned n_coming;
+	unsigned n_promised;
+	unsigned n_out;
+	/* When one was begun last for the pool itself, as a number that grows. */
+	uint64_t last_turn;
 	/* Failed preparations for the pool in a row, and when the next may start (monotonic). */
 	unsigned n_failures;
 	int64_t resume_ns;
+	/* Why the last preparation, for whomever, failed for good; 0: it did not. */
+	int error;
+	/* How many are to be ready. */
+	unsigned depth;
 } SegmentPool;
 
 void segment_pool_init(SegmentPool *pool, const SegmentClass *class);
@@ -34,15 +46,23 @@ Segment *segment_pool_take(SegmentPool *pool);
 /* Takes ownership. */
 void segment_pool_put(SegmentPool *pool, Segment *segment);
 unsigned segment_pool_ready(const SegmentPool *pool);
-/* Whether one more may be put there within the quota. */
-bool segment_pool_has_room(const SegmentPool *pool);
 
-/* How many more segments ought to be on their way: up to `ahead`, within the quota, and none during a pause. */
-unsigned segment_pool_lacks(const SegmentPool *pool, int64_t now_ns);
+/* How many more segments there may be within the quota. */
+unsigned segment_pool_room(const SegmentPool *pool, uint64_t live_bytes);
+/* Whether what is live leaves no room for a single one, whatever becomes of the others. */
+bool segment_pool_is_used_up(const SegmentPool *pool, uint64_t live_bytes);
+
+/* How many more segments ought to be on their way: up to the depth, and none during a pause. */
+unsigned segment_pool_wants(const SegmentPool *pool, int64_t now_ns);
+/* The same, within the quota. */
+unsigned segment_pool_lacks(const SegmentPool *pool, uint64_t live_bytes, int64_t now_ns);
+/* Which of two pools comes first when both lack segments: negative if it is a. The one that has the smaller share
+ * of what it wants; then the one whose turn is longer ago; then the one of the larger segments. */
+int segment_pool_compare_need(const SegmentPool *a, const SegmentPool *b);
 
 /* After a failure: nothing is prepared for the pool for a while, longer each time. */
 void segment_pool_pause(SegmentPool *pool, int64_t now_ns);
 /* After giving a segment away for space: nothing is prepared for the pool for a moment, also if that would work. */
 void segment_pool_rest(SegmentPool *pool, int64_t now_ns);
-/* After a success; whether there were failures before. */
+/* After a success; whether there was an error before. */
 bool segment_pool_recover(SegmentPool *pool);

@@ -32,6 +32,26 @@ static inline int64_t monotonic_ns(void)
 	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
+/* Where time comes from. Whoever decides by the time is given one, so that a test can say what time it is. */
+typedef struct Clock Clock;
+
+struct Clock {
+	int64_t (*now_ns)(const Clock *clock);
+};
+
+static inline int64_t clock_now_ns(const Clock *clock)
+{
+	return clock->now_ns(clock);
+}
+
+static inline int64_t clock_monotonic_now_ns(const Clock *clock)
+{
+	(void)clock;
+	return monotonic_ns();
+}
+
+static const Clock clock_monotonic = { .now_ns = clock_monotonic_now_ns };
+
 static inline void mutex_init(Mutex *mutex)
 {
 	int r = pthread_mutex_init(&mutex->impl, NULL);

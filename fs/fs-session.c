@@ -38,6 +38,7 @@ typedef struct FsSession {
 	PoolDir *pool_dir;
 	LiveTable *live_table;
 	LiveSet *live;
+	LiveBytes live_bytes;
 	FileProvider *provider;
 	ClassProviders *class_providers;
 	AllocateService *service;
@@ -189,6 +190,11 @@ static bool recover_only(FsSession *session, GError **error)
 	return ok;
 }
 
+static uint64_t live_bytes(void *arg, const SegmentClass *class)
+{
+	return live_set_bytes(arg, class);
+}
+
 static void set_up_live(FsSession *session)
 {
 	const ClassRules *rules = session->options->rules;
@@ -198,6 +204,7 @@ static void set_up_live(FsSession *session)
 	if (!has_class_of(rules, SEGMENT_KIND_APPEND) && !has_class_of(rules, SEGMENT_KIND_STREAM))
 		return;
 	session->live = live_set_new(&place);
+	session->live_bytes = (LiveBytes){ .of_class = live_bytes, .arg = session->live };
 	session->fs.live = session->live;
 }
 
@@ -217,11 +224,12 @@ static bool set_up_pool(FsSession *session, GError **error)
 					      &session->log);
 	session->class_providers = class_providers_new(options->rules, options->provider_dir,
 						       session->provider, &session->log);
+	set_up_live(session);
 	session->service = allocate_service_new(
-		options->rules, class_providers_base(session->class_providers), &session->log);
+		options->rules, class_providers_base(session->class_providers),
+		session->live ? &session->live_bytes : NULL, &session->log);
 	session->fs.service = session->service;
 	session->fs.provider = session->provider;
-	set_up_live(session);
 	return true;
 }
 

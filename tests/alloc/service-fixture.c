@@ -3,6 +3,14 @@
 
 #include <stdarg.h>
 
+static uint64_t live_bytes(void *arg, const SegmentClass *class)
+{
+	Fixture *f = arg;
+
+	(void)class;
+	return atomic_load(&f->live_bytes);
+}
+
 void fixture_init(Fixture *f, ...)
 {
 	const char *text;
@@ -15,7 +23,9 @@ void fixture_init(Fixture *f, ...)
 	while ((text = va_arg(args, const char *)))
 		class_rules_add(f->rules, test_class_new(text));
 	va_end(args);
-	f->service = allocate_service_new(f->rules, fake_provider_base(f->provider), &f->log.log);
+	atomic_init(&f->live_bytes, 0);
+	f->live = (LiveBytes){ .of_class = live_bytes, .arg = f };
+	f->service = allocate_service_new(f->rules, fake_provider_base(f->provider), &f->live, &f->log.log);
 }
 
 void fixture_start(Fixture *f, unsigned n_threads)
@@ -71,18 +81,20 @@ void wait_ready(Fixture *f, size_t nth, unsigned n)
 	TEST_WAIT_UNTIL(allocate_service_ready(f->service, nth) == n);
 }
 
-/* The smallest segment ahead is the last piece of work in the order of the queue. */
+static bool is_settled(Fixture *f)
+{
+	for (size_t i = 0; i < class_rules_count(f->rules); i++) {
+		AllocStatus status = allocate_service_status(f->service, i);
+
+		if (status.lacking + status.preparing + status.queued > 0)
+			return false;
+	}
+	return true;
+}
+
 void settle(Fixture *f)
 {
-	size_t probe = class_rules_count(f->rules) - 1;
-	Segment *segment;
-
-	g_assert_cmpstr(nth_class(f, probe)->name, ==, "probe");
-	wait_ready(f, probe, 1);
-	segment = allocate_service_take(f->service, nth_class(f, probe));
-	g_assert_nonnull(segment);
-	allocate_service_retire(f->service, segment);
-	wait_ready(f, probe, 1);
+	TEST_WAIT_UNTIL(is_settled(f));
 }
 
 unsigned prepared(Fixture *f, size_t nth)

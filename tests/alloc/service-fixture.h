@@ -10,6 +10,9 @@ typedef struct Fixture {
 	TestLog log;
 	FakeProvider *provider;
 	ClassRules *rules;
+	/* What of every class is said to be live. */
+	LiveBytes live;
+	atomic_uint_fast64_t live_bytes;
 	AllocateService *service;
 } Fixture;
 
@@ -30,9 +33,7 @@ void expect_end(Fixture *f, AllocateRequest *request, AllocateState state, int e
 uint64_t counter(Fixture *f, size_t nth, AllocCounter which);
 void wait_ready(Fixture *f, size_t nth, unsigned n);
 
-/* The last class of a fixture whose test calls settle. */
-#define PROBE "probe size=1 ahead=1"
-/* With one thread, and nothing held: returns when it has done all there was to do. */
+/* With nothing held: returns when nothing more can be prepared. */
 void settle(Fixture *f);
 unsigned prepared(Fixture *f, size_t nth);
 unsigned entered(Fixture *f, size_t nth);

@@ -5,14 +5,15 @@
 static void test_new(void)
 {
 	g_autoptr(SegmentClass) class = test_class_new("a size=1M timeout=250");
-	AllocateRequest *request = allocate_request_new(class, "d/wal-0012.log", 7);
-	AllocateRequest *ahead = allocate_request_new(class, NULL, 8);
+	AllocateRequest *request = allocate_request_new(class, "d/wal-0012.log", 7, 12345);
+	AllocateRequest *ahead = allocate_request_new(class, NULL, 8, 0);
 
 	g_assert_true(request->class == class);
 	g_assert_cmpstr(request->path, ==, "d/wal-0012.log");
 	g_assert_cmpuint(request->name_number, ==, 12);
 	g_assert_cmpuint(request->serial, ==, 7);
-	g_assert_cmpint(request->deadline_ns - request->submitted_ns, ==, 250 * (int64_t)1000000);
+	g_assert_cmpint(request->submitted_ns, ==, 12345);
+	g_assert_cmpint(request->deadline_ns, ==, 12345 + 250 * (int64_t)1000000);
 	g_assert_cmpint(request->state, ==, ALLOCATE_QUEUED);
 	g_assert_cmpint(request->error, ==, 0);
 	g_assert_false(latch_is_open(&request->latch));
@@ -27,7 +28,7 @@ static void test_new(void)
 static void test_longest_timeout(void)
 {
 	g_autoptr(SegmentClass) class = test_class_new("a size=1M timeout=3600000");
-	AllocateRequest *request = allocate_request_new(class, "a", 1);
+	AllocateRequest *request = allocate_request_new(class, "a", 1, 0);
 
 	g_assert_cmpint(request->deadline_ns - request->submitted_ns, ==,
 			3600 * (int64_t)1000000000);
@@ -37,7 +38,7 @@ static void test_longest_timeout(void)
 static void test_refs(void)
 {
 	g_autoptr(SegmentClass) class = test_class_new("a size=1M");
-	AllocateRequest *request = allocate_request_new(class, "a", 1);
+	AllocateRequest *request = allocate_request_new(class, "a", 1, 0);
 
 	g_assert_true(allocate_request_ref(request) == request);
 	g_assert_null(allocate_request_unref(request));
@@ -49,7 +50,7 @@ static void test_refs(void)
 static void test_states(void)
 {
 	g_autoptr(SegmentClass) class = test_class_new("a size=1M");
-	AllocateRequest *request = allocate_request_new(class, "a", 1);
+	AllocateRequest *request = allocate_request_new(class, "a", 1, 0);
 	static const struct {
 		AllocateState state;
 		bool is_end;
@@ -71,7 +72,7 @@ static void test_states(void)
 static void test_steal(void)
 {
 	g_autoptr(SegmentClass) class = test_class_new("a size=1M");
-	AllocateRequest *request = allocate_request_new(class, "a", 1);
+	AllocateRequest *request = allocate_request_new(class, "a", 1, 0);
 	Segment segment = { .class = class };
 
 	g_assert_null(allocate_request_steal_segment(request));
@@ -122,15 +123,12 @@ static void test_compare(void)
 	g_autoptr(SegmentClass) small = test_class_new("small size=1M");
 	g_autoptr(SegmentClass) large = test_class_new("large size=9T");
 	AllocateRequest *order[] = {
-		allocate_request_new(large, "a/3", 90),
-		allocate_request_new(large, "z/7", 20),
-		allocate_request_new(large, "a/7", 21),
-		allocate_request_new(large, "a/x", 1),
-		allocate_request_new(small, "a/1", 2),
-		allocate_request_new(small, "a/2", 0),
-		allocate_request_new(large, NULL, 5),
-		allocate_request_new(large, NULL, UINT64_MAX),
-		allocate_request_new(small, NULL, 4),
+		allocate_request_new(large, "a/3", 90, 0),
+		allocate_request_new(large, "z/7", 20, 0),
+		allocate_request_new(large, "a/7", 21, 0),
+		allocate_request_new(large, "a/x", 1, 0),
+		allocate_request_new(small, "a/1", 2, 0),
+		allocate_request_new(small, "a/2", 0, 0),
 	};
 
 	for (size_t i = 0; i < G_N_ELEMENTS(order); i++) {

@@ -36,7 +36,7 @@ static void test_timeout_in_queue(void)
 	Fixture f;
 	AllocateRequest *first, *second;
 
-	fixture_init(&f, "a size=2M ahead=0", "b size=1M ahead=0 timeout=5", PROBE, NULL);
+	fixture_init(&f, "a size=2M ahead=0", "b size=1M ahead=0 timeout=5", NULL);
 	fake_provider_hold(f.provider, nth_class(&f, 0));
 	fixture_start(&f, 1);
 	first = submit(&f, 0, "a/1");
@@ -55,7 +55,7 @@ static void test_cancel_queued(void)
 	Fixture f;
 	AllocateRequest *first, *second;
 
-	fixture_init(&f, "a size=2M ahead=0", PROBE, NULL);
+	fixture_init(&f, "a size=2M ahead=0", NULL);
 	fake_provider_hold(f.provider, nth_class(&f, 0));
 	fixture_start(&f, 1);
 	first = submit(&f, 0, "a/1");
@@ -95,7 +95,7 @@ static void test_cancel_preparing_serves_other(void)
 	Fixture f;
 	AllocateRequest *gone, *other;
 
-	fixture_init(&f, "a size=1M ahead=0", PROBE, NULL);
+	fixture_init(&f, "a size=1M ahead=0", NULL);
 	fake_provider_hold(f.provider, nth_class(&f, 0));
 	fixture_start(&f, 1);
 	gone = submit(&f, 0, "a/1");
@@ -185,7 +185,7 @@ static void test_join_leader_ready(void)
 	Fixture f;
 	AllocateRequest *requests[3];
 
-	fixture_init(&f, "a size=1M ahead=0", PROBE, NULL);
+	fixture_init(&f, "a size=1M ahead=0", NULL);
 	fake_provider_hold(f.provider, nth_class(&f, 0));
 	fixture_start(&f, 1);
 	join(&f, requests, 3);
@@ -224,7 +224,7 @@ static void test_join_leader_cancelled(void)
 	Fixture f;
 	AllocateRequest *requests[4];
 
-	fixture_init(&f, "a size=1M ahead=0", PROBE, NULL);
+	fixture_init(&f, "a size=1M ahead=0", NULL);
 	fake_provider_hold(f.provider, nth_class(&f, 0));
 	fixture_start(&f, 1);
 	join(&f, requests, 4);
@@ -411,7 +411,8 @@ static void call_everything(void *arg)
 {
 	Caller *caller = arg;
 	AllocateService *service = caller->f->service;
-	const SegmentClass *class = caller->request->class;
+	/* One that nothing else is asked of. */
+	const SegmentClass *class = nth_class(caller->f, 2);
 	AllocateRequest *another = allocate_service_submit(service, class, "from-latch");
 	Segment *segment;
 
@@ -465,7 +466,8 @@ static void test_latches_open_without_lock(void)
 	Caller caller;
 	const SegmentClass *class;
 
-	fixture_init(&f, "a size=1M ahead=0", "short size=1M ahead=0 timeout=5", NULL);
+	fixture_init(&f, "a size=1M ahead=0", "short size=1M ahead=0 timeout=5",
+		     "other size=1M ahead=0", NULL);
 	class = nth_class(&f, 0);
 	fake_provider_hold(f.provider, class);
 	fixture_start(&f, 1);

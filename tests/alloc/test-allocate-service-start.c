@@ -60,7 +60,7 @@ static void test_free_never_started(void)
 	fixture_init(&f, "a size=1M ahead=2", NULL);
 	g_assert_null(allocate_service_free(NULL));
 	f.service = allocate_service_free(f.service);
-	f.service = allocate_service_new(f.rules, fake_provider_base(f.provider), &f.log.log);
+	f.service = allocate_service_new(f.rules, fake_provider_base(f.provider), NULL, &f.log.log);
 	fixture_deinit(&f);
 }
 

@@ -111,7 +111,7 @@ static void test_refill(void)
 	Fixture f;
 	Segment *segment;
 
-	fixture_init(&f, "a size=1M ahead=3", "b size=2M ahead=1", PROBE, NULL);
+	fixture_init(&f, "a size=1M ahead=3", "b size=2M ahead=1", NULL);
 	fixture_start(&f, 1);
 	settle(&f);
 	g_assert_cmpuint(entered(&f, 0), ==, 3);
@@ -217,7 +217,7 @@ static void test_ahead_under_way_goes_to_waiter(void)
 	Fixture f;
 	AllocateRequest *request;
 
-	fixture_init(&f, "a size=1M ahead=1", PROBE, NULL);
+	fixture_init(&f, "a size=1M ahead=1", NULL);
 	fake_provider_hold(f.provider, nth_class(&f, 0));
 	fixture_start(&f, 1);
 	wait_entered(&f, 0, 1);
@@ -244,7 +244,7 @@ static void test_abandoned_counts_for_pool(void)
 	AllocateRequest *request;
 	Segment *segment;
 
-	fixture_init(&f, "a size=1M ahead=1", PROBE, NULL);
+	fixture_init(&f, "a size=1M ahead=1", NULL);
 	fixture_start(&f, 1);
 	settle(&f);
 	for (unsigned round = 0; round < 3; round++) {
@@ -459,9 +459,11 @@ static void test_describe(void)
 	g_autofree char *b = allocate_service_describe(f.service, 1);
 	g_assert_true(g_str_has_prefix(a, "class a: taken=0 hits=0 "));
 	g_assert_nonnull(strstr(a, " prepared=2 "));
-	g_assert_true(g_str_has_suffix(a, " ready=2 waiting=0"));
+	g_assert_nonnull(strstr(a, " ready=2 ahead=2 lacking=0 preparing=0 waiting=0 queued=0 "));
+	g_assert_true(g_str_has_suffix(a, " error=0 state=ok"));
 	g_assert_true(g_str_has_prefix(b, "class b: "));
-	g_assert_true(g_str_has_suffix(b, " ready=0 waiting=1"));
+	g_assert_nonnull(strstr(b, " ready=0 ahead=0 lacking=0 "));
+	g_assert_nonnull(strstr(b, " waiting=1 "));
 	for (AllocCounter which = 0; which < _ALLOC_COUNTER_MAX; which++) {
 		g_autofree char *word = g_strdup_printf(" %s=", alloc_counter_name(which));
 

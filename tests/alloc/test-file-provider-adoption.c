@@ -299,7 +299,7 @@ static void test_full_disk(void)
 	g_autofree char *name = leave_one(&f, MAPPED);
 	fixture_open(&f);
 	f.sys.statvfs = (struct statvfs){ .f_frsize = 4096, .f_blocks = 1000000, .f_bavail = 100 };
-	service = allocate_service_new(f.rules, f.base, &f.log.log);
+	service = allocate_service_new(f.rules, f.base, NULL, &f.log.log);
 	g_assert_cmpint(allocate_service_start(service, 1), ==, 0);
 	TEST_WAIT_UNTIL(allocate_service_counter(service, MAPPED, ALLOC_ADOPTED) == 1 ||
 			allocate_service_counter(service, MAPPED, ALLOC_ERRORS) >= 3);

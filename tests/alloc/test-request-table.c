@@ -5,9 +5,9 @@
 static void test_first_stays(void)
 {
 	g_autoptr(SegmentClass) class = test_class_new("a size=1M");
-	AllocateRequest *first = allocate_request_new(class, "a/1", 1);
-	AllocateRequest *second = allocate_request_new(class, "a/1", 2);
-	AllocateRequest *other = allocate_request_new(class, "a/2", 3);
+	AllocateRequest *first = allocate_request_new(class, "a/1", 1, 0);
+	AllocateRequest *second = allocate_request_new(class, "a/1", 2, 0);
+	AllocateRequest *other = allocate_request_new(class, "a/2", 3, 0);
 	RequestTable table;
 
 	request_table_init(&table);
@@ -38,8 +38,8 @@ static void test_first_stays(void)
 static void test_key_is_the_holders(void)
 {
 	g_autoptr(SegmentClass) class = test_class_new("a size=1M");
-	AllocateRequest *first = allocate_request_new(class, "a/1", 1);
-	AllocateRequest *second = allocate_request_new(class, "a/1", 2);
+	AllocateRequest *first = allocate_request_new(class, "a/1", 1, 0);
+	AllocateRequest *second = allocate_request_new(class, "a/1", 2, 0);
 	RequestTable table;
 
 	request_table_init(&table);
@@ -47,7 +47,7 @@ static void test_key_is_the_holders(void)
 	request_table_remove_if_same(&table, first);
 	request_table_put_if_absent(&table, second);
 	allocate_request_unref(first);
-	first = allocate_request_new(class, "a/1", 3);
+	first = allocate_request_new(class, "a/1", 3, 0);
 	g_assert_true(request_table_put_if_absent(&table, first) == second);
 	request_table_remove_if_same(&table, second);
 	request_table_deinit(&table);

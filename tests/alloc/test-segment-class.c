@@ -49,6 +49,7 @@ static void test_defaults(void)
 	g_assert_cmpint(class->kind, ==, SEGMENT_KIND_MAPPED);
 	g_assert_cmpuint(class->size_bytes, ==, 0);
 	g_assert_cmpuint(class->ahead, ==, 2);
+	g_assert_cmpuint(class->slow_ms, ==, 10);
 	g_assert_cmpuint(class->timeout_ms, ==, 5000);
 	g_assert_false(class->fail_on_timeout);
 	g_assert_cmpuint(class->folio_bytes, ==, 65536);
@@ -61,7 +62,7 @@ static void test_has_key(void)
 {
 	static const char *const KEYS[] = { "match",   "size",	     "kind",  "ahead",
 					    "timeout", "on_timeout", "folio", "quota",
-					    "linger",  "provider" };
+					    "linger",  "provider", "slow_ms" };
 
 	for (size_t i = 0; i < G_N_ELEMENTS(KEYS); i++)
 		g_assert_true(segment_class_has_key(KEYS[i]));
@@ -127,6 +128,10 @@ static void test_set_numbers(void)
 	g_assert_cmpuint(class->ahead, ==, 0);
 	set(class, "ahead", "64");
 	g_assert_cmpuint(class->ahead, ==, 64);
+	set(class, "slow_ms", "0");
+	g_assert_cmpuint(class->slow_ms, ==, 0);
+	set(class, "slow_ms", "2s");
+	g_assert_cmpuint(class->slow_ms, ==, 2000);
 }
 
 static void test_set_words(void)
@@ -268,7 +273,7 @@ static void test_refuses_keys(void)
 			meant ? g_strdup_printf(", did you mean %s?", meant) : g_strdup("");
 		g_autofree char *text = g_strdup_printf(
 			"%s=1: unknown key%s; allowed: match, size, kind, ahead, timeout, "
-			"on_timeout, folio, linger, quota, provider",
+			"on_timeout, folio, linger, quota, slow_ms, provider",
 			CASES[i].key, guess);
 
 		assert_refused(CASES[i].key, "1", text);

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <errno.h>
+
 #include "alloc/segment-pool.h"
 #include "tests/lib/test-util.h"
 
@@ -46,16 +48,16 @@ static void test_lacks(void)
 	Fixture f;
 
 	fixture_init(&f, "a size=1M ahead=3");
-	g_assert_cmpuint(segment_pool_lacks(&f.pool, 0), ==, 3);
+	g_assert_cmpuint(segment_pool_lacks(&f.pool, 0, 0), ==, 3);
 	f.pool.n_coming = 1;
-	g_assert_cmpuint(segment_pool_lacks(&f.pool, 0), ==, 2);
+	g_assert_cmpuint(segment_pool_lacks(&f.pool, 0, 0), ==, 2);
 	segment_pool_put(&f.pool, &f.segments[0]);
 	segment_pool_put(&f.pool, &f.segments[1]);
-	g_assert_cmpuint(segment_pool_lacks(&f.pool, 0), ==, 0);
+	g_assert_cmpuint(segment_pool_lacks(&f.pool, 0, 0), ==, 0);
 	/* More than it wants, and without a quota it has room all the same. */
-	g_assert_true(segment_pool_has_room(&f.pool));
+	g_assert_cmpuint(segment_pool_room(&f.pool, 0), >, 0);
 	segment_pool_put(&f.pool, &f.segments[2]);
-	g_assert_cmpuint(segment_pool_lacks(&f.pool, 0), ==, 0);
+	g_assert_cmpuint(segment_pool_lacks(&f.pool, 0, 0), ==, 0);
 	fixture_deinit(&f);
 }
 
@@ -64,7 +66,7 @@ static void test_lacks_nothing(void)
 	Fixture f;
 
 	fixture_init(&f, "a size=1M ahead=0");
-	g_assert_cmpuint(segment_pool_lacks(&f.pool, 0), ==, 0);
+	g_assert_cmpuint(segment_pool_lacks(&f.pool, 0, 0), ==, 0);
 	fixture_deinit(&f);
 }
 
@@ -73,14 +75,14 @@ static void test_quota(void)
 	Fixture f;
 
 	fixture_init(&f, "a size=1M ahead=5 quota=2500K");
-	g_assert_cmpuint(segment_pool_lacks(&f.pool, 0), ==, 2);
-	g_assert_true(segment_pool_has_room(&f.pool));
+	g_assert_cmpuint(segment_pool_lacks(&f.pool, 0, 0), ==, 2);
+	g_assert_cmpuint(segment_pool_room(&f.pool, 0), >, 0);
 	segment_pool_put(&f.pool, &f.segments[0]);
-	g_assert_cmpuint(segment_pool_lacks(&f.pool, 0), ==, 1);
-	g_assert_true(segment_pool_has_room(&f.pool));
+	g_assert_cmpuint(segment_pool_lacks(&f.pool, 0, 0), ==, 1);
+	g_assert_cmpuint(segment_pool_room(&f.pool, 0), >, 0);
 	segment_pool_put(&f.pool, &f.segments[1]);
-	g_assert_cmpuint(segment_pool_lacks(&f.pool, 0), ==, 0);
-	g_assert_false(segment_pool_has_room(&f.pool));
+	g_assert_cmpuint(segment_pool_lacks(&f.pool, 0, 0), ==, 0);
+	g_assert_cmpuint(segment_pool_room(&f.pool, 0), ==, 0);
 	fixture_deinit(&f);
 }
 
@@ -89,8 +91,8 @@ static void test_quota_below_size(void)
 	Fixture f;
 
 	fixture_init(&f, "a size=2M ahead=5 quota=1M");
-	g_assert_cmpuint(segment_pool_lacks(&f.pool, 0), ==, 0);
-	g_assert_false(segment_pool_has_room(&f.pool));
+	g_assert_cmpuint(segment_pool_lacks(&f.pool, 0, 0), ==, 0);
+	g_assert_cmpuint(segment_pool_room(&f.pool, 0), ==, 0);
 	fixture_deinit(&f);
 }
 
@@ -104,24 +106,26 @@ static void test_pause(void)
 	g_assert_false(segment_pool_recover(&f.pool));
 	for (size_t i = 0; i < G_N_ELEMENTS(PAUSES_MS); i++) {
 		segment_pool_pause(&f.pool, now_ns);
-		g_assert_cmpuint(segment_pool_lacks(&f.pool, now_ns), ==, 0);
+		g_assert_cmpuint(segment_pool_lacks(&f.pool, 0, now_ns), ==, 0);
 		now_ns += PAUSES_MS[i] * MS_NS;
-		g_assert_cmpuint(segment_pool_lacks(&f.pool, now_ns - 1), ==, 0);
-		g_assert_cmpuint(segment_pool_lacks(&f.pool, now_ns), ==, 1);
+		g_assert_cmpuint(segment_pool_lacks(&f.pool, 0, now_ns - 1), ==, 0);
+		g_assert_cmpuint(segment_pool_lacks(&f.pool, 0, now_ns), ==, 1);
 	}
 	/* However often: no overflow. */
 	for (int i = 0; i < 200; i++)
 		segment_pool_pause(&f.pool, now_ns);
-	g_assert_cmpuint(segment_pool_lacks(&f.pool, now_ns + 10000 * MS_NS - 1), ==, 0);
-	g_assert_cmpuint(segment_pool_lacks(&f.pool, now_ns + 10000 * MS_NS), ==, 1);
+	g_assert_cmpuint(segment_pool_lacks(&f.pool, 0, now_ns + 10000 * MS_NS - 1), ==, 0);
+	g_assert_cmpuint(segment_pool_lacks(&f.pool, 0, now_ns + 10000 * MS_NS), ==, 1);
 
 	segment_pool_pause(&f.pool, now_ns);
+	f.pool.error = -EIO;
 	g_assert_true(segment_pool_recover(&f.pool));
-	g_assert_cmpuint(segment_pool_lacks(&f.pool, now_ns), ==, 1);
+	g_assert_cmpint(f.pool.error, ==, 0);
+	g_assert_cmpuint(segment_pool_lacks(&f.pool, 0, now_ns), ==, 1);
 	g_assert_false(segment_pool_recover(&f.pool));
 	/* The first pause again. */
 	segment_pool_pause(&f.pool, now_ns);
-	g_assert_cmpuint(segment_pool_lacks(&f.pool, now_ns + 100 * MS_NS), ==, 1);
+	g_assert_cmpuint(segment_pool_lacks(&f.pool, 0, now_ns + 100 * MS_NS), ==, 1);
 	fixture_deinit(&f);
 }
 

@@ -14,7 +14,7 @@ static void fixture_init(Fixture *f)
 {
 	*f = (Fixture){ .class = test_class_new("a size=1M") };
 	for (size_t i = 0; i < N; i++) {
-		f->requests[i] = allocate_request_new(f->class, "a/same", i);
+		f->requests[i] = allocate_request_new(f->class, "a/same", i, 0);
 		wait_list_push(&f->list, f->requests[i]);
 	}
 }

@@ -354,7 +354,7 @@ SUSPICIOUS = re.compile(r'ERROR: (Address|Leak|Memory)Sanitizer|WARNING: ThreadS
                         r'-CRITICAL \*\*|-WARNING \*\*|Assertion|assertion|fuse: bad |stack smashing|'
                         r'double free|corrupted')
 
-COUNTER_LINE = re.compile(r'\bclass (\S+): ((?:\w+=\d+ ?)+)')
+COUNTER_LINE = re.compile(r'\bclass (\S+): ((?:\w+=\w+ ?)+)')
 
 
 def warmfs_command(*args, faults=None, binary=None):
@@ -491,7 +491,7 @@ class Mount:
         found = []
         for match in COUNTER_LINE.finditer(whole):
             if name is None or match[1] == name:
-                found.append({key: int(value) for key, value in
+                found.append({key: int(value) if value.isdigit() else value for key, value in
                               (word.split('=') for word in match[2].split())})
         return found
 

@@ -22,7 +22,7 @@
 
 static const char *const CLASSES[] = {
 	"a size=1M ahead=3 timeout=2",	 "b size=4M ahead=0 timeout=1",
-	"c size=2M ahead=8 quota=12M",	 "d size=64M ahead=1 timeout=50",
+	"c size=2M ahead=8 quota=12M timeout=20",	 "d size=64M ahead=1 timeout=50",
 	"e size=512K ahead=2 timeout=5",
 };
 
@@ -204,7 +204,7 @@ static void stress_init(Stress *stress, GRand *rand)
 	stress->rand = g_rand_new_with_seed(g_rand_int(rand));
 	fake_provider_on_prepare(stress->provider, random_prepare, stress);
 	stress->service = allocate_service_new(stress->rules, fake_provider_base(stress->provider),
-					       &stress->log.log);
+					       NULL, &stress->log.log);
 }
 
 static void stress_deinit(Stress *stress)
