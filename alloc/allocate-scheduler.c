@@ -411,6 +411,16 @@ static int64_t expire(AllocateScheduler *scheduler, ClassState *state, int64_t n
 	return DEADLINE_NEVER;
 }
 
+static int64_t mind_depth(AllocateScheduler *scheduler, ClassState *state, int64_t now)
+{
+	Segment *left_over;
+	int64_t next_ns = segment_pool_mind_depth(&state->pool, now, &left_over);
+
+	if (left_over)
+		g_queue_push_tail(&scheduler->surplus, left_over);
+	return next_ns;
+}
+
 /* When more may be prepared than now, as far as time decides that. */
 static int64_t mind_wishes(const ClassState *state, int64_t now)
 {
@@ -427,6 +437,7 @@ static int64_t mind_class(AllocateScheduler *scheduler, ClassState *state, int64
 {
 	int64_t next_ns = expire(scheduler, state, now);
 
+	next_ns = MIN(next_ns, mind_depth(scheduler, state, now));
 	return MIN(next_ns, mind_wishes(state, now));
 }
 

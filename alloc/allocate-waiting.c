@@ -115,6 +115,7 @@ void allocate_waiting_begin(AllocateScheduler *scheduler, ClassState *state, All
 		request->leader = leader;
 	} else {
 		class_state_count(state, ALLOC_MISSES);
+		segment_pool_missed(&state->pool);
 		allocate_waiting_enqueue(scheduler, state, request);
 	}
 	cond_signal(&scheduler->time);

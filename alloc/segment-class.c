@@ -22,6 +22,7 @@
 #define PROVIDER_BUILT_IN  "file"
 
 #define DEFAULT_AHEAD	    2
+#define DEFAULT_MAX_AHEAD   8
 #define DEFAULT_TIMEOUT_MS  5000
 #define DEFAULT_LINGER_MS   10000
 #define DEFAULT_FOLIO_BYTES (64 * 1024)
@@ -61,6 +62,7 @@ SegmentClass *segment_class_new(const char *name)
 		.name = g_strdup(name),
 		.kind = SEGMENT_KIND_MAPPED,
 		.ahead = DEFAULT_AHEAD,
+		.max_ahead = DEFAULT_MAX_AHEAD,
 		.timeout_ms = DEFAULT_TIMEOUT_MS,
 		.folio_bytes = DEFAULT_FOLIO_BYTES,
 		.linger_ms = DEFAULT_LINGER_MS,
@@ -162,7 +164,20 @@ static char *parse_number(const char *digits, uint64_t min, uint64_t max, unsign
 
 static char *set_ahead(SegmentClass *class, const char *value)
 {
-	return parse_number(value, 0, AHEAD_MAX, &class->ahead);
+	bool is_auto = strcmp(value, "auto") == 0;
+	unsigned ahead = DEFAULT_AHEAD;
+	char *wrong = is_auto ? NULL : parse_number(value, 0, AHEAD_MAX, &ahead);
+
+	if (wrong)
+		return wrong;
+	class->ahead = ahead;
+	class->ahead_auto = is_auto;
+	return NULL;
+}
+
+static char *set_max_ahead(SegmentClass *class, const char *value)
+{
+	return parse_number(value, 1, AHEAD_MAX, &class->max_ahead);
 }
 
 static char *parse_time(const char *value, unsigned min_ms, unsigned *ret_ms)
@@ -233,7 +248,8 @@ static const ClassOption OPTIONS[] = {
 	{ "match", set_match, MATCH_ALLOWED },
 	{ "size", set_size, SIZE_ALLOWED },
 	{ "kind", set_kind, "mapped, append or stream" },
-	{ "ahead", set_ahead, "a number of segments from 0 to 64" },
+	{ "ahead", set_ahead, "a number of segments from 0 to 64, or auto" },
+	{ "max_ahead", set_max_ahead, "a number of segments from 1 to 64" },
 	{ "timeout", set_timeout, "milliseconds, or a number with ms or s, from 1ms to 3600s" },
 	{ "on_timeout", set_on_timeout, "cold or fail" },
 	{ "folio", set_folio, "a power of two from 4K to 2M" },
@@ -391,10 +407,11 @@ const SegmentClass *class_rules_nth(const ClassRules *rules, size_t nth)
 	return g_ptr_array_index(rules->classes, nth);
 }
 
-/* Whether the class's full pool, or its one urgent segment, fits. */
+/* Whether the class's full pool, or the one segment that it must have, fits. */
 static bool check_space(const SegmentClass *class, uint64_t filesystem_bytes, GError **error)
 {
-	unsigned segments = MAX(class->ahead, 1);
+	unsigned segments = class->ahead_auto ? 1 : MAX(class->ahead, 1);
+	g_autofree char *ahead = class->ahead_auto ? g_strdup("auto") : g_strdup_printf("%u", class->ahead);
 	uint64_t needed;
 	g_autofree char *needed_text = NULL;
 	g_autofree char *size = byte_size_format(class->size_bytes);
@@ -409,14 +426,14 @@ static bool check_space(const SegmentClass *class, uint64_t filesystem_bytes, GE
 	}
 	if (needed > filesystem_bytes)
 		return refuse(error, G_OPTION_ERROR_BAD_VALUE,
-			      "class \"%s\": size=%s with ahead=%u needs %s, but the filesystem "
+			      "class \"%s\": size=%s with ahead=%s needs %s, but the filesystem "
 			      "holds %s; make size or ahead smaller",
-			      class->name, size, class->ahead, needed_text, filesystem);
+			      class->name, size, ahead, needed_text, filesystem);
 	if (class->quota_bytes && needed > class->quota_bytes)
 		return refuse(error, G_OPTION_ERROR_BAD_VALUE,
-			      "class \"%s\": size=%s with ahead=%u needs %s, but quota=%s; make "
+			      "class \"%s\": size=%s with ahead=%s needs %s, but quota=%s; make "
 			      "size or ahead smaller, or quota larger",
-			      class->name, size, class->ahead, needed_text, quota);
+			      class->name, size, ahead, needed_text, quota);
 	return true;
 }
 

@@ -44,8 +44,11 @@ typedef struct SegmentClass {
 	SegmentKind kind;
 	/* Bytes; the size of a `mapped` segment, the capacity of an `append` one, the reservation of a `stream` one. */
 	uint64_t size_bytes;
-	/* Ready segments wanted. 0: every create waits for a segment of its own. Default 2. */
+	/* Ready segments wanted. 0: every create waits for a segment of its own. Default 2. If `ahead_auto`, where that
+	 * begins; then it follows what is used, from 1 to `max_ahead` (default 8). */
 	unsigned ahead;
+	bool ahead_auto;
+	unsigned max_ahead;
 	/* How long a create waits, milliseconds. Default 5000. */
 	unsigned timeout_ms;
 	/* After that: fail with EAGAIN, or (default) hand out an unprepared file. */
@@ -71,7 +74,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(SegmentClass, segment_class_free)
 /* Whether segment_class_set knows `key`. */
 bool segment_class_has_key(const char *key);
 /*
- * Sets one option from text (match, size, kind, ahead, timeout, on_timeout, folio,
+ * Sets one option from text (match, size, kind, ahead, max_ahead, timeout, on_timeout, folio,
  * linger, quota, slow_ms, provider). The
  * error (G_OPTION_ERROR) is one line that names key, value and what is allowed, and, for an unknown
  * key, the key that was probably meant. On failure the class is as it was.

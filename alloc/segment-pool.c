@@ -1,15 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "alloc/segment-pool.h"
 
+#include "alloc/sync.h"
+
 #define PAUSE_NS     INT64_C(100000000)
 #define REST_NS	     INT64_C(1000000000)
 #define PAUSE_MAX_NS INT64_C(10000000000)
 /* Doublings after which the longest pause is reached. */
 #define PAUSE_MAX_DOUBLINGS 10
 
+#define DEPTH_PERIOD_NS INT64_C(60000000000)
+
 void segment_pool_init(SegmentPool *pool, const SegmentClass *class)
 {
 	*pool = (SegmentPool){ .class = class, .depth = class->ahead };
+	if (class->ahead_auto)
+		pool->depth = MIN(class->ahead, class->max_ahead);
 	g_queue_init(&pool->ready);
 }
 
@@ -20,12 +26,17 @@ void segment_pool_deinit(SegmentPool *pool)
 
 Segment *segment_pool_take(SegmentPool *pool)
 {
-	return g_queue_pop_head(&pool->ready);
+	Segment *segment = g_queue_pop_head(&pool->ready);
+
+	pool->least_ready = MIN(pool->least_ready, segment_pool_ready(pool));
+	return segment;
 }
 
 void segment_pool_put(SegmentPool *pool, Segment *segment)
 {
 	g_queue_push_tail(&pool->ready, segment);
+	if (segment_pool_ready(pool) >= pool->depth)
+		pool->was_full = true;
 }
 
 unsigned segment_pool_ready(const SegmentPool *pool)
@@ -79,6 +90,35 @@ int segment_pool_compare_need(const SegmentPool *a, const SegmentPool *b)
 	if (order == 0)
 		order = compare(a->last_turn, b->last_turn);
 	return order ? order : compare(b->class->size_bytes, a->class->size_bytes);
+}
+
+void segment_pool_missed(SegmentPool *pool)
+{
+	if (!pool->class->ahead_auto || !pool->was_full || pool->depth >= pool->class->max_ahead)
+		return;
+	pool->depth++;
+	pool->was_full = false;
+}
+
+/* What is too much is the one that would be taken last. */
+static Segment *shrink(SegmentPool *pool)
+{
+	pool->depth--;
+	return segment_pool_ready(pool) > pool->depth ? g_queue_pop_tail(&pool->ready) : NULL;
+}
+
+int64_t segment_pool_mind_depth(SegmentPool *pool, int64_t now_ns, Segment **ret_left_over)
+{
+	*ret_left_over = NULL;
+	if (!pool->class->ahead_auto)
+		return DEADLINE_NEVER;
+	if (now_ns < pool->period_end_ns)
+		return pool->period_end_ns;
+	if (pool->depth > 1 && pool->least_ready > pool->depth / 2)
+		*ret_left_over = shrink(pool);
+	pool->least_ready = segment_pool_ready(pool);
+	pool->period_end_ns = now_ns + DEPTH_PERIOD_NS;
+	return pool->period_end_ns;
 }
 
 void segment_pool_pause(SegmentPool *pool, int64_t now_ns)

@@ -3,6 +3,12 @@
  * The ready segments of one class, how many more it wants, and what it has counted. No lock of its own: the allocate
  * service's covers it (the counters need none).
  *
+ * The depth is how many it wants ready: `ahead`. With ahead=auto it begins there and follows what is used, from
+ * 1 to max_ahead:
+ * - one more when a create finds nothing ready, if the pool had been full since the last time: a pool that is still
+ *   filling, or that the disk cannot keep up with, gets no better by being deeper;
+ * - one less when for a minute more than half of it was ready at every moment, and so stayed unused.
+ *
  * The quota bounds what is ready, on its way, taken and not yet published, and live (taken and not sealed, which is
  * asked of whoever knows it: `live_bytes`).
  */
@@ -33,8 +39,12 @@ typedef struct SegmentPool {
 	int64_t resume_ns;
 	/* Why the last preparation, for whomever, failed for good; 0: it did not. */
 	int error;
-	/* How many are to be ready. */
+	/* How many are to be ready; whether they have been since it last grew; and the fewest that were since when
+	 * this period began. */
 	unsigned depth;
+	bool was_full;
+	unsigned least_ready;
+	int64_t period_end_ns;
 } SegmentPool;
 
 void segment_pool_init(SegmentPool *pool, const SegmentClass *class);
@@ -59,6 +69,12 @@ unsigned segment_pool_lacks(const SegmentPool *pool, uint64_t live_bytes, int64_
 /* Which of two pools comes first when both lack segments: negative if it is a. The one that has the smaller share
  * of what it wants; then the one whose turn is longer ago; then the one of the larger segments. */
 int segment_pool_compare_need(const SegmentPool *a, const SegmentPool *b);
+
+/* A create found nothing ready. */
+void segment_pool_missed(SegmentPool *pool);
+/* Ends the period if that is due, and says when to look again. If the pool has become less deep, the segment that it
+ * has too many is the caller's; else that is NULL. */
+int64_t segment_pool_mind_depth(SegmentPool *pool, int64_t now_ns, Segment **ret_left_over);
 
 /* After a failure: nothing is prepared for the pool for a while, longer each time. */
 void segment_pool_pause(SegmentPool *pool, int64_t now_ns);

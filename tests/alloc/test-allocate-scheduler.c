@@ -711,6 +711,44 @@ static void test_quota_used_up(void)
 	fixture_deinit(&f);
 }
 
+/* Deeper after a miss, less deep after a minute in which most stayed unused; what is too much goes. */
+static void test_ahead_auto(void)
+{
+	Fixture f;
+	AllocateRequest *miss;
+	int64_t next_ns;
+
+	fixture_init(&f, 1, "a size=1M ahead=auto", NULL);
+	fill(&f);
+	g_assert_cmpuint(status(&f, 0).ready, ==, 2);
+	pass(&f, 0);
+	use_ready(&f, 0);
+	use_ready(&f, 0);
+	miss = submit(&f, 0, "a/1");
+	fill(&f);
+	expect_end(miss, ALLOCATE_READY, 0);
+	f.scheduler.classes[0].pool.n_out--;
+	fill(&f);
+	g_assert_cmpuint(status(&f, 0).ahead, ==, 3);
+	g_assert_cmpuint(status(&f, 0).ready, ==, 3);
+
+	/* In the first minute all were used; in the second, none. */
+	next_ns = pass(&f, 0);
+	g_assert_cmpint(next_ns, ==, f.now_ns + 60 * S_NS);
+	pass(&f, 60 * S_NS);
+	g_assert_cmpuint(status(&f, 0).ahead, ==, 3);
+	pass(&f, 60 * S_NS);
+	g_assert_cmpuint(status(&f, 0).ahead, ==, 2);
+	g_assert_cmpuint(status(&f, 0).ready, ==, 2);
+	Work work;
+	g_assert_true(allocate_scheduler_next(&f.scheduler, &work));
+	g_assert_nonnull(work.surplus);
+	g_free(work.surplus);
+	allocate_scheduler_cleaned_up(&f.scheduler);
+	g_assert_null(next(&f));
+	fixture_deinit(&f);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -737,5 +775,6 @@ int main(int argc, char **argv)
 	test_add("/allocate-scheduler/counts", test_counts);
 	test_add("/allocate-scheduler/quota", test_quota);
 	test_add("/allocate-scheduler/quota-used-up", test_quota_used_up);
+	test_add("/allocate-scheduler/ahead-auto", test_ahead_auto);
 	return g_test_run();
 }

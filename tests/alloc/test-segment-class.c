@@ -8,7 +8,8 @@
 #define GIB (UINT64_C(1) << 30)
 #define MATCH_ALLOWED \
 	"a pattern for the path below the mount point, such as *.log, wal/* or **/*.log"
-#define AHEAD_ALLOWED	"a number of segments from 0 to 64"
+#define SLOW_ALLOWED	"milliseconds, or a number with ms or s, from 0 to 3600s"
+#define AHEAD_ALLOWED	"a number of segments from 0 to 64, or auto"
 #define TIMEOUT_ALLOWED "milliseconds, or a number with ms or s, from 1ms to 3600s"
 #define PROVIDER_ALLOWED "file, or a name of at most 64 letters, digits, - and _"
 #define SIZE_ALLOWED	"a number of bytes, or one with K, M, G or T, from 1 to 8388607T"
@@ -49,6 +50,8 @@ static void test_defaults(void)
 	g_assert_cmpint(class->kind, ==, SEGMENT_KIND_MAPPED);
 	g_assert_cmpuint(class->size_bytes, ==, 0);
 	g_assert_cmpuint(class->ahead, ==, 2);
+	g_assert_false(class->ahead_auto);
+	g_assert_cmpuint(class->max_ahead, ==, 8);
 	g_assert_cmpuint(class->slow_ms, ==, 10);
 	g_assert_cmpuint(class->timeout_ms, ==, 5000);
 	g_assert_false(class->fail_on_timeout);
@@ -62,7 +65,8 @@ static void test_has_key(void)
 {
 	static const char *const KEYS[] = { "match",   "size",	     "kind",  "ahead",
 					    "timeout", "on_timeout", "folio", "quota",
-					    "linger",  "provider", "slow_ms" };
+					    "linger",  "provider", "slow_ms",
+					    "max_ahead" };
 
 	for (size_t i = 0; i < G_N_ELEMENTS(KEYS); i++)
 		g_assert_true(segment_class_has_key(KEYS[i]));
@@ -128,6 +132,13 @@ static void test_set_numbers(void)
 	g_assert_cmpuint(class->ahead, ==, 0);
 	set(class, "ahead", "64");
 	g_assert_cmpuint(class->ahead, ==, 64);
+	set(class, "ahead", "auto");
+	g_assert_true(class->ahead_auto);
+	g_assert_cmpuint(class->ahead, ==, 2);
+	set(class, "ahead", "3");
+	g_assert_false(class->ahead_auto);
+	set(class, "max_ahead", "64");
+	g_assert_cmpuint(class->max_ahead, ==, 64);
 	set(class, "slow_ms", "0");
 	g_assert_cmpuint(class->slow_ms, ==, 0);
 	set(class, "slow_ms", "2s");
@@ -204,6 +215,13 @@ static void test_refuses_values(void)
 		{ "kind", "MAPPED", "not a kind", "mapped, append or stream" },
 		{ "ahead", "", "not a whole number", AHEAD_ALLOWED },
 		{ "ahead", "-1", "not a whole number", AHEAD_ALLOWED },
+		{ "ahead", "automatic", "not a whole number", AHEAD_ALLOWED },
+		{ "max_ahead", "0", "out of range", "a number of segments from 1 to 64" },
+		{ "max_ahead", "65", "out of range", "a number of segments from 1 to 64" },
+		{ "max_ahead", "auto", "not a whole number", "a number of segments from 1 to 64" },
+		{ "slow_ms", "", "not a whole number", SLOW_ALLOWED },
+		{ "slow_ms", "3601s", "out of range", SLOW_ALLOWED },
+		{ "slow_ms", "1m", "not a time", SLOW_ALLOWED },
 		{ "ahead", "+1", "not a whole number", AHEAD_ALLOWED },
 		{ "ahead", "2x", "not a whole number", AHEAD_ALLOWED },
 		{ "ahead", "65", "out of range", AHEAD_ALLOWED },
@@ -272,7 +290,7 @@ static void test_refuses_keys(void)
 		g_autofree char *guess =
 			meant ? g_strdup_printf(", did you mean %s?", meant) : g_strdup("");
 		g_autofree char *text = g_strdup_printf(
-			"%s=1: unknown key%s; allowed: match, size, kind, ahead, timeout, "
+			"%s=1: unknown key%s; allowed: match, size, kind, ahead, max_ahead, timeout, "
 			"on_timeout, folio, linger, quota, slow_ms, provider",
 			CASES[i].key, guess);
 
@@ -419,9 +437,16 @@ static void test_rules_quota(void)
 {
 	g_autoptr(ClassRules) enough = class_rules_new();
 	g_autoptr(ClassRules) little = class_rules_new();
+	g_autoptr(ClassRules) some = class_rules_new();
 
 	add(enough, "a", "match=*.log,size=1G,ahead=3,quota=3G");
 	assert_check_passes(enough, 8 * GIB);
+	/* How many there will be is not known; one there must be room for. */
+	add(some, "a", "match=*.log,size=1G,ahead=auto,quota=1G");
+	assert_check_passes(some, GIB);
+	assert_check_fails(some, GIB - 1,
+			   "class \"a\": size=1G with ahead=auto needs 1G, but the filesystem holds 1073741823; "
+			   "make size or ahead smaller");
 	add(little, "a", "match=*.log,size=1G,ahead=3,quota=2G");
 	assert_check_fails(little, 8 * GIB,
 			   "class \"a\": size=1G with ahead=3 needs 3G, but quota=2G; make size or "

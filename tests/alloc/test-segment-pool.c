@@ -2,6 +2,7 @@
 #include <errno.h>
 
 #include "alloc/segment-pool.h"
+#include "alloc/sync.h"
 #include "tests/lib/test-util.h"
 
 #define MS_NS INT64_C(1000000)
@@ -96,6 +97,144 @@ static void test_quota_below_size(void)
 	fixture_deinit(&f);
 }
 
+static void test_quota_with_others(void)
+{
+	Fixture f;
+
+	fixture_init(&f, "a size=1M ahead=5 quota=6M");
+	g_assert_cmpuint(segment_pool_room(&f.pool, 0), ==, 6);
+	segment_pool_put(&f.pool, &f.segments[0]);
+	f.pool.n_coming = 1;
+	f.pool.n_promised = 1;
+	f.pool.n_out = 1;
+	g_assert_cmpuint(segment_pool_room(&f.pool, 0), ==, 2);
+	g_assert_cmpuint(segment_pool_room(&f.pool, 1 << 20), ==, 1);
+	g_assert_cmpuint(segment_pool_room(&f.pool, 9 << 20), ==, 0);
+	/* What is promised to a waiter and what is live are none of those wanted ready. */
+	g_assert_cmpuint(segment_pool_wants(&f.pool, 0), ==, 2);
+	g_assert_cmpuint(segment_pool_lacks(&f.pool, 1 << 20, 0), ==, 1);
+	g_assert_false(segment_pool_is_used_up(&f.pool, 5 << 20));
+	g_assert_true(segment_pool_is_used_up(&f.pool, 6 << 20));
+	fixture_deinit(&f);
+}
+
+static void fill(Fixture *f)
+{
+	while (segment_pool_ready(&f->pool) < f->pool.depth)
+		segment_pool_put(&f->pool, &f->segments[segment_pool_ready(&f->pool)]);
+}
+
+/* One more for a miss, but none for those that follow before the pool was full again; and not without end. */
+static void test_auto_grows(void)
+{
+	Fixture f;
+
+	fixture_init(&f, "a size=1M ahead=auto max_ahead=4");
+	g_assert_cmpuint(f.pool.depth, ==, 2);
+	/* It has just begun to fill. */
+	segment_pool_missed(&f.pool);
+	g_assert_cmpuint(f.pool.depth, ==, 2);
+	for (unsigned depth = 3; depth <= 4; depth++) {
+		fill(&f);
+		while (segment_pool_take(&f.pool))
+			;
+		for (unsigned i = 0; i < 3; i++) {
+			segment_pool_missed(&f.pool);
+			g_assert_cmpuint(f.pool.depth, ==, depth);
+		}
+	}
+	fill(&f);
+	segment_pool_missed(&f.pool);
+	g_assert_cmpuint(f.pool.depth, ==, 4);
+	fixture_deinit(&f);
+}
+
+static unsigned depth_after_period(Fixture *f, int64_t *now_ns)
+{
+	Segment *left_over;
+	int64_t next_ns = segment_pool_mind_depth(&f->pool, *now_ns, &left_over);
+
+	g_assert_null(left_over);
+	g_assert_cmpint(next_ns, ==, *now_ns + 60000 * MS_NS);
+	g_assert_cmpint(segment_pool_mind_depth(&f->pool, next_ns - 1, &left_over), ==, next_ns);
+	*now_ns = next_ns;
+	return f->pool.depth;
+}
+
+/* One less when more than half was left at the worst moment of a minute. */
+static void test_auto_shrinks(void)
+{
+	Fixture f;
+	Segment *left_over;
+	int64_t now_ns = 12345;
+
+	fixture_init(&f, "a size=1M ahead=auto max_ahead=5");
+	f.pool.depth = 5;
+	depth_after_period(&f, &now_ns);
+	fill(&f);
+	/* For a part of the first minute there was nothing. */
+	g_assert_cmpuint(depth_after_period(&f, &now_ns), ==, 5);
+	/* Three of five were used, which were many enough. */
+	for (unsigned i = 0; i < 3; i++)
+		segment_pool_take(&f.pool);
+	fill(&f);
+	g_assert_cmpuint(depth_after_period(&f, &now_ns), ==, 5);
+	/* Two. */
+	segment_pool_take(&f.pool);
+	segment_pool_take(&f.pool);
+	fill(&f);
+	segment_pool_mind_depth(&f.pool, now_ns, &left_over);
+	g_assert_nonnull(left_over);
+	g_assert_cmpuint(f.pool.depth, ==, 4);
+	g_assert_cmpuint(segment_pool_ready(&f.pool), ==, 4);
+	/* Never below one. */
+	for (unsigned i = 0; i < 10; i++) {
+		now_ns += 60000 * MS_NS;
+		segment_pool_mind_depth(&f.pool, now_ns, &left_over);
+	}
+	g_assert_cmpuint(f.pool.depth, ==, 1);
+	g_assert_cmpuint(segment_pool_ready(&f.pool), ==, 1);
+	fixture_deinit(&f);
+}
+
+/* A fixed number stays. */
+static void test_fixed_depth(void)
+{
+	Fixture f;
+	Segment *left_over;
+
+	fixture_init(&f, "a size=1M ahead=3 max_ahead=8");
+	fill(&f);
+	segment_pool_missed(&f.pool);
+	g_assert_cmpint(segment_pool_mind_depth(&f.pool, 0, &left_over), ==, DEADLINE_NEVER);
+	g_assert_cmpint(segment_pool_mind_depth(&f.pool, 1 << 30, &left_over), ==, DEADLINE_NEVER);
+	g_assert_null(left_over);
+	g_assert_cmpuint(f.pool.depth, ==, 3);
+	fixture_deinit(&f);
+}
+
+static void test_compare_need(void)
+{
+	Fixture deep, small;
+
+	fixture_init(&deep, "deep size=1G ahead=4");
+	fixture_init(&small, "small size=1M ahead=2");
+	/* Both have nothing, neither has had a turn: the larger. */
+	g_assert_cmpint(segment_pool_compare_need(&deep.pool, &small.pool), <, 0);
+	g_assert_cmpint(segment_pool_compare_need(&small.pool, &deep.pool), >, 0);
+	deep.pool.last_turn = 1;
+	g_assert_cmpint(segment_pool_compare_need(&deep.pool, &small.pool), >, 0);
+	small.pool.last_turn = 2;
+	g_assert_cmpint(segment_pool_compare_need(&deep.pool, &small.pool), <, 0);
+	/* A quarter, and nothing; a quarter, and half. */
+	segment_pool_put(&deep.pool, &deep.segments[0]);
+	g_assert_cmpint(segment_pool_compare_need(&deep.pool, &small.pool), >, 0);
+	small.pool.n_coming = 1;
+	g_assert_cmpint(segment_pool_compare_need(&deep.pool, &small.pool), <, 0);
+	fixture_deinit(&deep);
+	fixture_deinit(&small);
+}
+
 static void test_pause(void)
 {
 	static const int64_t PAUSES_MS[] = { 100, 200, 400, 800, 1600, 3200, 6400, 10000, 10000 };
@@ -137,6 +276,11 @@ int main(int argc, char **argv)
 	test_add("/segment-pool/lacks-nothing", test_lacks_nothing);
 	test_add("/segment-pool/quota", test_quota);
 	test_add("/segment-pool/quota-below-size", test_quota_below_size);
+	test_add("/segment-pool/quota-with-others", test_quota_with_others);
+	test_add("/segment-pool/auto-grows", test_auto_grows);
+	test_add("/segment-pool/auto-shrinks", test_auto_shrinks);
+	test_add("/segment-pool/fixed-depth", test_fixed_depth);
+	test_add("/segment-pool/compare-need", test_compare_need);
 	test_add("/segment-pool/pause", test_pause);
 	return g_test_run();
 }
