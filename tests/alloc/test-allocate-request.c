@@ -143,6 +143,48 @@ static void test_compare(void)
 		allocate_request_unref(order[i]);
 }
 
+static AllocateRequest *random_request(GRand *rand, const SegmentClass *const classes[2], uint64_t serial)
+{
+	/* The same names in several directories, numbers that fit no integer, and no numbers at all. */
+	static const char *const NAMES[] = { "1", "2", "0002", "wal-7.log", "7", "none", "", ".", "5x",
+					     "4294967297",
+					     "2147483653",
+					     "99999999999999999999999999",
+					     "18446744073709551615" };
+	g_autofree char *path = g_strdup_printf("%c/%s", 'a' + g_rand_int_range(rand, 0, 3),
+						NAMES[g_rand_int_range(rand, 0, G_N_ELEMENTS(NAMES))]);
+
+	return allocate_request_new(classes[g_rand_boolean(rand)], path, serial, 0);
+}
+
+/* Any names will do; only a request itself is equal to it; and there is one order of all. */
+static void test_order_is_total(void)
+{
+	enum { N = 60 };
+	g_autoptr(GRand) rand = test_rand_new();
+	g_autoptr(SegmentClass) small = test_class_new("small size=1M");
+	g_autoptr(SegmentClass) large = test_class_new("large size=1G");
+	const SegmentClass *const classes[] = { small, large };
+	AllocateRequest *requests[N];
+
+	for (size_t i = 0; i < N; i++)
+		requests[i] = random_request(rand, classes, i);
+	for (size_t i = 0; i < N; i++) {
+		for (size_t j = 0; j < N; j++) {
+			int order = allocate_request_compare(requests[i], requests[j]);
+
+			g_assert_cmpint(order == 0, ==, i == j);
+			g_assert_cmpint(order, ==, -allocate_request_compare(requests[j], requests[i]));
+			for (size_t k = 0; k < N && order < 0; k++)
+				if (allocate_request_compare(requests[j], requests[k]) < 0)
+					g_assert_cmpint(allocate_request_compare(requests[i], requests[k]), <,
+							0);
+		}
+	}
+	for (size_t i = 0; i < N; i++)
+		allocate_request_unref(requests[i]);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -153,5 +195,6 @@ int main(int argc, char **argv)
 	test_add("/allocate-request/steal", test_steal);
 	test_add("/allocate-request/name-number", test_name_number);
 	test_add("/allocate-request/compare", test_compare);
+	test_add("/allocate-request/B17-the-order-is-total", test_order_is_total);
 	return g_test_run();
 }

@@ -191,10 +191,10 @@ static void test_waiting_before_larger_ahead(void)
 /* Each time the class goes first that has the smallest share of what it wants. */
 static void test_fair_ahead(void)
 {
-	static const size_t ORDER[] = { 0, 1, 0, 1, 0, 0 };
+	static const size_t ORDER[] = { 0, 1, 0, 0, 1, 0, 0, 0 };
 	Fixture f;
 
-	fixture_init(&f, 1, "deep size=1G ahead=4", "small size=1M ahead=2", NULL);
+	fixture_init(&f, 1, "deep size=1G ahead=6", "small size=1M ahead=2", NULL);
 	for (size_t i = 0; i < G_N_ELEMENTS(ORDER); i++)
 		finish(&f, next_of(&f, ORDER[i], NULL), 0);
 	g_assert_null(next(&f));

@@ -31,6 +31,59 @@ static void test_timeout(void)
 	fixture_deinit(&f);
 }
 
+/* However slow the disk: the create gets a file in time, the work is not thrown away, and the next create has it. */
+static void test_slow_preparation_fails_no_create(void)
+{
+	static const SegmentTarget target = { .dir_fd = -1, .name = "name" };
+	Fixture f;
+	AllocateRequest *request;
+	Segment *cold = NULL;
+
+	fixture_init(&f, "a size=1G ahead=0 timeout=20", NULL);
+	fake_provider_hold(f.provider, nth_class(&f, 0));
+	fixture_start(&f, 1);
+	request = submit(&f, 0, "a/1");
+	wait_entered(&f, 0, 1);
+	expect_end(&f, request, ALLOCATE_TIMED_OUT, -EAGAIN);
+	g_assert_cmpint(allocate_service_prepare_cold(f.service, nth_class(&f, 0), &cold), ==, 0);
+	g_assert_cmpint(allocate_service_publish(f.service, cold, &target), ==, 0);
+	allocate_service_retire(f.service, cold);
+	fake_provider_let_all(f.provider, nth_class(&f, 0));
+	wait_ready(&f, 0, 1);
+	expect_ready(&f, submit(&f, 0, "a/2"));
+	g_assert_cmpuint(entered(&f, 0), ==, 1);
+	fixture_deinit(&f);
+}
+
+/* Segments belong to a class, not to the path that they were made for: none lies there for ever. */
+static void test_unclaimed_serves_another_path(void)
+{
+	enum { N = 5 };
+	Fixture f;
+	AllocateRequest *request;
+
+	fixture_init(&f, "a size=1M ahead=0", NULL);
+	fixture_start(&f, 1);
+	for (unsigned i = 0; i < N; i++) {
+		g_autofree char *gone = g_strdup_printf("a/here/%u", i);
+		g_autofree char *instead = g_strdup_printf("a/there/%u", i);
+		unsigned n = entered(&f, 0);
+
+		fake_provider_hold(f.provider, nth_class(&f, 0));
+		request = submit(&f, 0, gone);
+		wait_entered(&f, 0, n + 1);
+		allocate_service_cancel(f.service, request);
+		expect_end(&f, request, ALLOCATE_CANCELLED, -EINTR);
+		fake_provider_let_all(f.provider, nth_class(&f, 0));
+		wait_ready(&f, 0, 1);
+		expect_ready(&f, submit(&f, 0, instead));
+	}
+	g_assert_cmpuint(counter(&f, 0, ALLOC_EXPIRED), ==, N);
+	g_assert_cmpuint(prepared(&f, 0), ==, N);
+	TEST_WAIT_UNTIL(fake_provider_alive(f.provider) == 0);
+	fixture_deinit(&f);
+}
+
 static void test_timeout_in_queue(void)
 {
 	Fixture f;
@@ -500,6 +553,10 @@ int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
 	test_add("/allocate-service/timeout", test_timeout);
+	test_add("/allocate-service/B5-a-slow-preparation-fails-no-create",
+		 test_slow_preparation_fails_no_create);
+	test_add("/allocate-service/B14-an-unclaimed-segment-serves-another-path",
+		 test_unclaimed_serves_another_path);
 	test_add("/allocate-service/timeout-in-queue", test_timeout_in_queue);
 	test_add("/allocate-service/cancel-queued", test_cancel_queued);
 	test_add("/allocate-service/cancel-preparing", test_cancel_preparing);

@@ -4,6 +4,18 @@
 
 #include "tests/alloc/service-fixture.h"
 
+static Segment *take_one(Fixture *f, size_t nth)
+{
+	AllocateRequest *request = submit(f, nth, "taken");
+	Segment *segment;
+
+	g_assert_true(latch_wait_until(&request->latch, monotonic_ns() + TEST_PATIENCE_NS));
+	segment = allocate_request_steal_segment(request);
+	g_assert_nonnull(segment);
+	allocate_request_unref(request);
+	return segment;
+}
+
 /* At every attempt the same: one attempt is enough. */
 static void test_lasting_error(void)
 {
@@ -52,6 +64,7 @@ static void test_passing_error_stays(void)
 	fixture_deinit(&f);
 }
 
+/* Neither does the failure of one touch another, nor does the success of one excuse another. */
 static void test_error_is_the_requests_own(void)
 {
 	Fixture f;
@@ -70,6 +83,80 @@ static void test_error_is_the_requests_own(void)
 	expect_ready(&f, good);
 	expect_ready(&f, other);
 	g_assert_cmpuint(counter(&f, 1, ALLOC_ERRORS), ==, 0);
+
+	/* One that is ready is handed out, whatever happens to those after it. */
+	allocate_service_give_back(f.service, take_one(&f, 1));
+	fake_provider_fail(f.provider, FAKE_PREPARE, nth_class(&f, 0), -EINVAL, FAKE_FOREVER);
+	expect_end(&f, submit(&f, 0, "a/3"), ALLOCATE_FAILED, -EINVAL);
+	g_assert_cmpint(allocate_service_status(f.service, 1).error, ==, 0);
+	expect_ready(&f, submit(&f, 1, "b/2"));
+	expect_ready(&f, submit(&f, 1, "b/3"));
+	g_assert_cmpint(allocate_service_status(f.service, 0).error, ==, -EINVAL);
+	fixture_deinit(&f);
+}
+
+/* Every way in which a create can end opens its latch, long before it would time out. */
+static void test_every_end_opens_the_latch(void)
+{
+	Fixture f;
+	AllocateRequest *requests[3];
+
+	fixture_init(&f, "a size=1M ahead=0 timeout=3600s", NULL);
+	fixture_start(&f, 1);
+	expect_ready(&f, submit(&f, 0, "a/ready"));
+	fake_provider_fail(f.provider, FAKE_PREPARE, nth_class(&f, 0), -EINVAL, 1);
+	expect_end(&f, submit(&f, 0, "a/lasting"), ALLOCATE_FAILED, -EINVAL);
+	fake_provider_fail(f.provider, FAKE_PREPARE, nth_class(&f, 0), -EIO, 3);
+	expect_end(&f, submit(&f, 0, "a/passing"), ALLOCATE_FAILED, -EIO);
+	/* Interrupted from within, though nobody has asked for it. */
+	fake_provider_fail(f.provider, FAKE_PREPARE, nth_class(&f, 0), -ECANCELED, 1);
+	expect_end(&f, submit(&f, 0, "a/cancelled"), ALLOCATE_FAILED, -ECANCELED);
+	fake_provider_hold(f.provider, nth_class(&f, 0));
+	for (size_t i = 0; i < 3; i++)
+		requests[i] = submit(&f, 0, i == 0 ? "a/interrupted" : "a/stopped");
+	allocate_service_cancel(f.service, requests[0]);
+	expect_end(&f, requests[0], ALLOCATE_CANCELLED, -EINTR);
+	allocate_service_stop(f.service);
+	expect_end(&f, requests[1], ALLOCATE_FAILED, -ESHUTDOWN);
+	expect_end(&f, requests[2], ALLOCATE_FAILED, -ESHUTDOWN);
+	fixture_deinit(&f);
+}
+
+#define MAX_ERRNO 133
+
+static int say_neither(void *arg, const SegmentClass *class, const atomic_bool *cancel)
+{
+	(void)arg;
+	(void)class;
+	(void)cancel;
+	return 1;
+}
+
+/* Whatever a provider answers, waited for or ahead, the next one is served by the same threads. */
+static void test_threads_survive_any_error(void)
+{
+	Fixture f;
+	unsigned n_threads;
+
+	fixture_init(&f, "a size=1M ahead=0", "b size=1M ahead=1", NULL);
+	fixture_start(&f, 1);
+	settle(&f);
+	n_threads = test_count_threads();
+	for (int error = 1; error <= MAX_ERRNO; error++) {
+		fake_provider_fail(f.provider, FAKE_PREPARE, NULL, -error, FAKE_FOREVER);
+		if (error % 7 == 0)
+			allocate_service_retire(f.service, take_one(&f, 1));
+		expect_end(&f, submit(&f, 0, "a/1"), ALLOCATE_FAILED, -error);
+		fake_provider_fail(f.provider, FAKE_PREPARE, NULL, 0, 0);
+		expect_ready(&f, submit(&f, 0, "a/1"));
+		wait_ready(&f, 1, 1);
+	}
+	/* Not even an answer that is none. */
+	fake_provider_on_prepare(f.provider, say_neither, NULL);
+	expect_end(&f, submit(&f, 0, "a/1"), ALLOCATE_FAILED, -EIO);
+	fake_provider_on_prepare(f.provider, NULL, NULL);
+	expect_ready(&f, submit(&f, 0, "a/1"));
+	g_assert_cmpuint(test_count_threads(), ==, n_threads);
 	fixture_deinit(&f);
 }
 
@@ -272,6 +359,23 @@ static void test_give_way_order(void)
 	fixture_deinit(&f);
 }
 
+/* Somebody else fills the disk, and asks nobody. */
+static void test_pool_shrinks_by_itself(void)
+{
+	Fixture f;
+
+	fixture_init(&f, "a size=1M ahead=3", NULL);
+	fixture_start(&f, 1);
+	wait_ready(&f, 0, 3);
+	fake_provider_limit_space(f.provider, 1 << 20);
+	wait_ready(&f, 0, 1);
+	g_assert_cmpuint(counter(&f, 0, ALLOC_GAVE_WAY), ==, 2);
+	/* As soon as there is space again, it is as before. */
+	fake_provider_limit_space(f.provider, 8 << 20);
+	wait_ready(&f, 0, 3);
+	fixture_deinit(&f);
+}
+
 static void test_cold_makes_others_give_way(void)
 {
 	Fixture f;
@@ -357,7 +461,10 @@ int main(int argc, char **argv)
 	test_add("/allocate-service/lasting-error", test_lasting_error);
 	test_add("/allocate-service/passing-error-once", test_passing_error_once);
 	test_add("/allocate-service/passing-error-stays", test_passing_error_stays);
-	test_add("/allocate-service/error-is-the-requests-own", test_error_is_the_requests_own);
+	test_add("/allocate-service/B3-an-error-belongs-to-its-request",
+		 test_error_is_the_requests_own);
+	test_add("/allocate-service/B1-every-end-opens-the-latch", test_every_end_opens_the_latch);
+	test_add("/allocate-service/B2-the-threads-survive-any-error", test_threads_survive_any_error);
 	test_add("/allocate-service/bad-class-harms-no-other", test_bad_class_harms_no_other);
 	test_add("/allocate-service/delayed-is-cancelled", test_delayed_is_cancelled);
 	test_add("/allocate-service/delayed-times-out", test_delayed_times_out);
@@ -369,6 +476,7 @@ int main(int argc, char **argv)
 	test_add("/allocate-service/ahead-takes-no-space", test_ahead_takes_no_space);
 	test_add("/allocate-service/check-space-before-ahead", test_check_space_before_ahead);
 	test_add("/allocate-service/give-way-order", test_give_way_order);
+	test_add("/allocate-service/pool-shrinks-by-itself", test_pool_shrinks_by_itself);
 	test_add("/allocate-service/cold-makes-others-give-way", test_cold_makes_others_give_way);
 	test_add("/allocate-service/gone-waiter-needs-no-way", test_gone_waiter_needs_no_way);
 	test_add("/allocate-service/quota", test_quota);

@@ -144,18 +144,18 @@ static void test_several_threads_fill(void)
 	fixture_deinit(&f);
 }
 
+/* Also before one that is under way already, however long that takes. */
 static void test_urgent_before_ahead(void)
 {
 	Fixture f;
-	AllocateRequest *request;
 
 	fixture_init(&f, "ahead size=8M ahead=2", "urgent size=1M ahead=0", NULL);
 	fake_provider_hold(f.provider, nth_class(&f, 0));
 	fixture_start(&f, 1);
 	wait_entered(&f, 0, 1);
-	request = submit(&f, 1, "urgent/1");
+	expect_ready(&f, submit(&f, 1, "urgent/1"));
+	g_assert_cmpuint(fake_provider_returned(f.provider, FAKE_PREPARE, nth_class(&f, 0)), ==, 0);
 	fake_provider_let_all(f.provider, nth_class(&f, 0));
-	expect_ready(&f, request);
 	wait_ready(&f, 0, 2);
 	g_assert_true(fake_provider_nth_entered(f.provider, 0) == nth_class(&f, 0));
 	g_assert_true(fake_provider_nth_entered(f.provider, 1) == nth_class(&f, 1));
@@ -484,7 +484,8 @@ int main(int argc, char **argv)
 	test_add("/allocate-service/submit-before-start", test_submit_before_start);
 	test_add("/allocate-service/refill", test_refill);
 	test_add("/allocate-service/several-threads-fill", test_several_threads_fill);
-	test_add("/allocate-service/urgent-before-ahead", test_urgent_before_ahead);
+	test_add("/allocate-service/B18-a-waiting-create-before-a-larger-one-ahead",
+		 test_urgent_before_ahead);
 	test_add("/allocate-service/larger-first", test_larger_first);
 	test_add("/allocate-service/smaller-number-first", test_smaller_number_first);
 	test_add("/allocate-service/ahead-under-way-goes-to-waiter",

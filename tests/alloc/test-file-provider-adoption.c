@@ -51,6 +51,29 @@ static void test_adopts(void)
 	}
 }
 
+/* Killed with a segment ready: applications see nothing of it, and the next mount has it. */
+static void test_unclaimed_after_kill(void)
+{
+	Fixture f;
+	Segment *segment;
+
+	fixture_init(&f);
+	segment = prepare(&f, MAPPED);
+	g_autofree char *name = g_strdup(segment->name);
+	f.base->release(f.base, segment);
+	f.provider = file_provider_free(f.provider);
+	f.dir = pool_dir_close(f.dir);
+	/* Only the pool directory. */
+	g_assert_cmpuint(test_count_names(f.source_fd), ==, 1);
+	fixture_open(&f);
+	segment = prepare(&f, MAPPED);
+	g_assert_true(segment->adopted);
+	g_assert_cmpstr(segment->name, ==, name);
+	g_assert_cmpuint(test_count_names(f.source_fd), ==, 1);
+	f.base->discard(f.base, segment);
+	fixture_deinit(&f);
+}
+
 static void test_adopted_is_published(void)
 {
 	Fixture f;
@@ -314,6 +337,8 @@ int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
 	test_add("/file-provider-adoption/adopts", test_adopts);
+	test_add("/file-provider-adoption/B16-an-unclaimed-segment-has-no-final-name",
+		 test_unclaimed_after_kill);
 	test_add("/file-provider-adoption/adopted-is-published", test_adopted_is_published);
 	test_add("/file-provider-adoption/other-class-is-left", test_other_class_is_left);
 	test_add("/file-provider-adoption/tampered", test_tampered);

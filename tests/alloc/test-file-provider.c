@@ -381,6 +381,42 @@ static void test_publish_fails(void)
 	check_publish_fails(FAKE_SYS_FTRUNCATE, 1);
 }
 
+/* A kill may come between any two system calls. */
+static void expect_nothing_or_whole(void *arg, FakeSysCall call)
+{
+	Fixture *f = arg;
+	struct stat attr;
+
+	if (fstatat(f->source_fd, "file", &attr, AT_SYMLINK_NOFOLLOW) < 0)
+		return;
+	g_test_message("%s", fake_sys_call_name(call));
+	g_assert_cmpint(attr.st_size, ==, MAPPED_BYTES);
+	g_assert_cmpuint((uint64_t)attr.st_blocks * 512, >=, MAPPED_BYTES);
+}
+
+static void test_no_name_before_it_is_whole(void)
+{
+	Fixture f;
+	Segment *segment;
+	SegmentTarget to;
+
+	fixture_init(&f);
+	f.sys.before = expect_nothing_or_whole;
+	f.sys.before_arg = &f;
+	for (unsigned cold = 0; cold <= 1; cold++) {
+		if (cold)
+			g_assert_cmpint(f.base->prepare_cold(f.base, nth_class(&f, MAPPED), &segment), ==, 0);
+		else
+			segment = prepare(&f, MAPPED);
+		to = target(&f, "file");
+		g_assert_cmpint(f.base->publish(f.base, segment, &to), ==, 0);
+		expect_nothing_or_whole(&f, 0);
+		f.base->release(f.base, segment);
+		g_assert_cmpint(unlinkat(f.source_fd, "file", 0), ==, 0);
+	}
+	fixture_deinit(&f);
+}
+
 static void test_cold_fails(void)
 {
 	static const FakeSysCall CALLS[] = { FAKE_SYS_OPENAT, FAKE_SYS_FALLOCATE,
@@ -459,6 +495,7 @@ int main(int argc, char **argv)
 	test_add("/file-provider/publish-keeps-pages", test_publish_keeps_pages);
 	test_add("/file-provider/publish-name-taken", test_publish_name_taken);
 	test_add("/file-provider/publish-fails", test_publish_fails);
+	test_add("/file-provider/B15-no-name-before-it-is-whole", test_no_name_before_it_is_whole);
 	test_add("/file-provider/cold-fails", test_cold_fails);
 	test_add("/file-provider/cold-unsupported", test_cold_unsupported);
 	test_add("/file-provider/check-space", test_check_space);

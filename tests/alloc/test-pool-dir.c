@@ -399,16 +399,25 @@ static void test_state_of_its_own(void)
 static void test_half_made(void)
 {
 	Fixture f;
-	char name[SEGMENT_NAME_SIZE];
+	char name[SEGMENT_NAME_SIZE], empty[SEGMENT_NAME_SIZE], ready[SEGMENT_NAME_SIZE];
 
 	fixture_init(&f);
 	open_pool(&f);
 	write_state(&f, "x", "clean");
 	segment_name_warming(name, 0xabc);
 	write_file(f.dir->segments_fd, name, "half");
+	/* Several, as long as nothing at all, or without their last byte, and one before a good one. */
+	segment_name_warming(empty, 1);
+	write_file(f.dir->segments_fd, empty, "");
+	segment_name_warming(empty, 2);
+	write_file(f.dir->segments_fd, empty, "");
+	make_ready(&f, 0, 3, ready);
 	take_stock(&f);
 	g_assert_false(exists(f.dir->segments_fd, name));
 	g_assert_cmpuint(test_log_count(&f.log, LOG_LEVEL_NOTICE, name), ==, 1);
+	g_assert_cmpuint(test_count_names(f.dir->segments_fd), ==, 1);
+	g_assert_cmpuint(g_queue_get_length(&f.dir->adoptable), ==, 1);
+	g_assert_true(exists(f.dir->segments_fd, ready));
 	fixture_deinit(&f);
 }
 
@@ -513,7 +522,7 @@ int main(int argc, char **argv)
 	test_add("/pool-dir/state", test_state);
 	test_add("/pool-dir/state-is-symlink", test_state_is_symlink);
 	test_add("/pool-dir/state-of-its-own", test_state_of_its_own);
-	test_add("/pool-dir/half-made", test_half_made);
+	test_add("/pool-dir/B15-half-made-files-stop-no-start", test_half_made);
 	test_add("/pool-dir/live", test_live);
 	test_add("/pool-dir/half-made-directory", test_half_made_directory);
 	test_add("/pool-dir/wanted", test_wanted);
