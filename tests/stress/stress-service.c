@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The allocate service under everything at once: threads that create, wait, are interrupted, time
- *out, give back and make way, over a provider that is slow and fails at random. At the end the sums
- *must be right.
+ * The allocate service under everything at once: threads that create, wait, are interrupted, time out, unlink,
+ * give back and make way, over a provider that fails at random. At the end the sums must be right, and
+ * nothing be left over: no segment, file, descriptor, mapping.
  *
- *	stress-service [SECONDS]	also WARMFS_STRESS_SECONDS; default 3
+ *	stress-service [SECONDS]	also WARMFS_STRESS_SECONDS; default 3, or 60 with WARMFS_TEST_LONG
  *
  * WARMFS_TEST_SEED repeats what each thread does, though not how the threads meet.
  */
@@ -12,29 +12,45 @@
 #include <stdlib.h>
 
 #include "alloc/allocate-service.h"
-#include "tests/lib/fake-provider.h"
 #include "tests/lib/test-util.h"
+#include "tests/stress/stress-world.h"
 
 #define N_THREADS	8
 #define N_WORKERS	3
 #define N_PENDING	32
 #define DEFAULT_SECONDS 3
+#define LONG_SECONDS	60
 
-static const char *const CLASSES[] = {
-	"a size=1M ahead=3 timeout=2",	 "b size=4M ahead=0 timeout=1",
-	"c size=2M ahead=8 quota=12M timeout=20",	 "d size=64M ahead=1 timeout=50",
-	"e size=512K ahead=2 timeout=5",
+/* Of each, the sizes are drawn from these bounds. */
+typedef struct ClassTemplate {
+	const char *text;
+	unsigned min_bytes, max_bytes;
+} ClassTemplate;
+
+static const ClassTemplate FAKE_CLASSES[] = {
+	{ "a ahead=3 timeout=2", 1 << 20, 2 << 20 },
+	{ "b ahead=0 timeout=1", 4 << 20, 8 << 20 },
+	{ "c ahead=8 quota=12M timeout=20", 1 << 20, 2 << 20 },
+	{ "d ahead=auto timeout=50", 32 << 20, 64 << 20 },
+	{ "e ahead=2 timeout=5", 1, 512 << 10 },
 };
 
+static const ClassTemplate FILE_CLASSES[] = {
+	{ "a kind=mapped ahead=3 timeout=5", 4 << 10, 256 << 10 },
+	{ "b kind=stream ahead=0 timeout=3", 1, 128 << 10 },
+	{ "c kind=append ahead=4 quota=4M timeout=20 linger=5", 64 << 10, 256 << 10 },
+	{ "d kind=mapped ahead=auto timeout=50", 512 << 10, 2 << 20 },
+	{ "e kind=append ahead=2 timeout=5 linger=20", 1, 64 << 10 },
+};
+
+#define N_CLASSES G_N_ELEMENTS(FAKE_CLASSES)
+
 typedef struct Stress {
-	FakeProvider *provider;
+	StressWorld *world;
 	ClassRules *rules;
 	AllocateService *service;
 	TestLog log;
 	int64_t end_ns;
-	/* Of the provider: protected by lock. */
-	Mutex lock;
-	GRand *rand;
 } Stress;
 
 /* What came of what a thread asked for. */
@@ -51,37 +67,14 @@ typedef struct Creator {
 	Tally tally;
 } Creator;
 
-static int random_prepare(void *arg, const SegmentClass *class, const atomic_bool *cancel)
-{
-	static const int ERRORS[] = { -EIO, -ENOMEM, -ENOSPC, -EDQUOT, -EINVAL, -EROFS };
-	Stress *stress = arg;
-
-	(void)class;
-	mutex_lock(&stress->lock);
-	int dice = g_rand_int_range(stress->rand, 0, 100);
-	int delay_us = dice < 50 ? 0 : g_rand_int_range(stress->rand, 0, 3000);
-	mutex_unlock(&stress->lock);
-	/* What a preparation takes. */
-	if (delay_us > 0)
-		g_usleep(delay_us);
-	if (atomic_load(cancel))
-		return -ECANCELED;
-	return dice % 10 == 0 ? ERRORS[dice / 10 % G_N_ELEMENTS(ERRORS)] : 0;
-}
-
 static void use_segment(Creator *creator, Segment *segment)
 {
-	static const SegmentTarget target = { .dir_fd = -1, .name = "name" };
-	AllocateService *service = creator->stress->service;
+	Stress *stress = creator->stress;
 
-	if (g_rand_int_range(creator->rand, 0, 4) > 0 &&
-	    allocate_service_publish(service, segment, &target) == 0) {
-		allocate_service_retire(service, segment);
+	if (stress->world->use(stress->world, stress->service, segment, creator->rand))
 		creator->tally.retired++;
-	} else {
-		allocate_service_give_back(service, segment);
+	else
 		creator->tally.given_back++;
-	}
 }
 
 static void cold(Creator *creator, const SegmentClass *class)
@@ -142,7 +135,7 @@ static void one_step(Creator *creator)
 	Stress *stress = creator->stress;
 	AllocateRequest **place = &creator->pending[g_rand_int_range(creator->rand, 0, N_PENDING)];
 	const SegmentClass *class = class_rules_nth(
-		stress->rules, g_rand_int_range(creator->rand, 0, G_N_ELEMENTS(CLASSES)));
+		stress->rules, g_rand_int_range(creator->rand, 0, N_CLASSES));
 	/* Few names, so that threads meet. */
 	g_autofree char *path =
 		g_strdup_printf("%s/%d", class->name, g_rand_int_range(creator->rand, 0, 40));
@@ -162,8 +155,10 @@ static void one_step(Creator *creator)
 			creator->tally.taken++;
 			use_segment(creator, segment);
 		}
-	} else if (dice < 97) {
+	} else if (dice < 92) {
 		await(creator, place);
+	} else if (dice < 97) {
+		stress->world->unlink(stress->world, creator->rand);
 	} else if (dice < 98) {
 		allocate_service_give_way(stress->service);
 	} else {
@@ -190,38 +185,39 @@ static void *create_on(void *arg)
 	return NULL;
 }
 
-static void stress_init(Stress *stress, GRand *rand)
+static SegmentClass *random_class(const ClassTemplate *template, GRand *rand)
+{
+	g_autofree char *text = g_strdup_printf(
+		"%s size=%d", template->text,
+		g_rand_int_range(rand, (gint32)template->min_bytes, (gint32)template->max_bytes + 1));
+
+	g_test_message("%s", text);
+	return test_class_new(text);
+}
+
+static void stress_init(Stress *stress, const ClassTemplate *templates, bool with_files, GRand *rand)
 {
 	test_log_init(&stress->log);
 	/* A line for each failure would be all that the memory holds. */
 	stress->log.log.max_level = LOG_LEVEL_ERROR;
-	stress->provider = fake_provider_new();
-	fake_provider_with_pages(stress->provider);
 	stress->rules = class_rules_new();
-	for (size_t i = 0; i < G_N_ELEMENTS(CLASSES); i++)
-		class_rules_add(stress->rules, test_class_new(CLASSES[i]));
-	mutex_init(&stress->lock);
-	stress->rand = g_rand_new_with_seed(g_rand_int(rand));
-	fake_provider_on_prepare(stress->provider, random_prepare, stress);
-	stress->service = allocate_service_new(stress->rules, fake_provider_base(stress->provider),
-					       NULL, &stress->log.log);
+	for (size_t i = 0; i < N_CLASSES; i++)
+		class_rules_add(stress->rules, random_class(&templates[i], rand));
+	stress->world = with_files ? stress_world_new_files(stress->rules, &stress->log.log, rand) :
+				     stress_world_new_fake(rand);
+	stress->service = allocate_service_new(stress->rules, stress->world->provider, stress->world->live,
+					       &stress->log.log);
 }
 
 static void stress_deinit(Stress *stress)
 {
-	/* Made, taken, given back, released or removed: none lost, none twice. The provider checks.
-	 */
+	unsigned n_ready = 0;
+
+	for (size_t i = 0; i < N_CLASSES; i++)
+		n_ready += allocate_service_ready(stress->service, i);
 	stress->service = allocate_service_free(stress->service);
-	g_assert_cmpuint(fake_provider_alive(stress->provider), ==, 0);
-	g_assert_cmpuint(fake_provider_succeeded(stress->provider, FAKE_PREPARE, NULL) +
-				 fake_provider_succeeded(stress->provider, FAKE_PREPARE_COLD, NULL),
-			 ==,
-			 fake_provider_returned(stress->provider, FAKE_DISCARD, NULL) +
-				 fake_provider_returned(stress->provider, FAKE_RELEASE, NULL));
-	fake_provider_free(stress->provider);
+	stress->world->free(stress->world, n_ready);
 	class_rules_free(stress->rules);
-	g_rand_free(stress->rand);
-	mutex_deinit(&stress->lock);
 	test_log_deinit(&stress->log);
 }
 
@@ -229,7 +225,7 @@ static uint64_t sum_counter(Stress *stress, AllocCounter counter)
 {
 	uint64_t sum = 0;
 
-	for (size_t i = 0; i < G_N_ELEMENTS(CLASSES); i++)
+	for (size_t i = 0; i < N_CLASSES; i++)
 		sum += allocate_service_counter(stress->service, i, counter);
 	return sum;
 }
@@ -251,6 +247,21 @@ static Tally sum_tallies(const Creator *creators)
 		sum.given_back += tally->given_back;
 	}
 	return sum;
+}
+
+/* Nobody waits, nothing is being made, and each wait and each segment made has its place in a histogram. */
+static void check_idle(Stress *stress)
+{
+	for (size_t i = 0; i < N_CLASSES; i++) {
+		AllocStatus status = allocate_service_status(stress->service, i);
+
+		g_assert_cmpuint(status.waiting, ==, 0);
+		g_assert_cmpuint(status.queued, ==, 0);
+		g_assert_cmpuint(status.preparing, ==, 0);
+		g_assert_cmpuint(alloc_times_count(&status.wait_times), ==, status.counters[ALLOC_WAITS]);
+		g_assert_cmpuint(alloc_times_count(&status.prepare_times), ==,
+				 status.counters[ALLOC_PREPARED] + status.counters[ALLOC_ADOPTED]);
+	}
 }
 
 /* `n_refused` were told at once, after the stop, and are in no counter. */
@@ -277,8 +288,8 @@ static void check_totals(Stress *stress, const Tally *sum)
 	g_assert_cmpuint(failed + n_refused, ==, sum->failed);
 	g_assert_cmpuint(waits, ==,
 			 timeouts + cancelled + failed + (sum->ready + sum->taken - hits));
-	g_assert_cmpuint(sum_counter(stress, ALLOC_PREPARED), ==,
-			 fake_provider_succeeded(stress->provider, FAKE_PREPARE, NULL));
+	g_assert_cmpuint(waits, ==, sum_counter(stress, ALLOC_MISSES) + sum_counter(stress, ALLOC_JOINED));
+	check_idle(stress);
 	/* It was worth it. */
 	g_assert_cmpuint(sum->ready, >, 0);
 	g_assert_cmpuint(sum->failed, >, 0);
@@ -302,14 +313,14 @@ static void join_threads(Creator *creators)
 
 static int seconds = DEFAULT_SECONDS;
 
-static void test_stress(void)
+static void run_stress(const ClassTemplate *templates, bool with_files)
 {
 	g_autoptr(GRand) rand = test_rand_new();
 	Stress stress;
 	Creator creators[N_THREADS] = { 0 };
 	Tally sum;
 
-	stress_init(&stress, rand);
+	stress_init(&stress, templates, with_files, rand);
 	stress.end_ns = monotonic_ns() + (int64_t)seconds * 1000000000;
 	for (size_t i = 0; i < N_THREADS; i++) {
 		creators[i].stress = &stress;
@@ -331,15 +342,28 @@ static void test_stress(void)
 	stress_deinit(&stress);
 }
 
+static void test_stress(void)
+{
+	run_stress(FAKE_CLASSES, false);
+}
+
+static void test_stress_files(void)
+{
+	run_stress(FILE_CLASSES, true);
+}
+
 int main(int argc, char **argv)
 {
 	const char *text = g_getenv("WARMFS_STRESS_SECONDS");
 
 	g_test_init(&argc, &argv, NULL);
+	if (g_getenv("WARMFS_TEST_LONG") && *g_getenv("WARMFS_TEST_LONG"))
+		seconds = LONG_SECONDS;
 	if (argc > 1)
 		text = argv[1];
 	if (text)
 		seconds = atoi(text);
 	test_add("/stress/service", test_stress);
+	test_add("/stress/service-files", test_stress_files);
 	return g_test_run();
 }
