@@ -681,6 +681,26 @@ static void test_quota(void)
 	fixture_deinit(&f);
 }
 
+/* More became live meanwhile than there was when it was begun: it goes. */
+static void test_quota_left_over(void)
+{
+	Fixture f;
+	AllocateRequest *request;
+	Work work;
+
+	fixture_init(&f, 1, "a size=1M ahead=1 quota=1M", NULL);
+	request = next_of(&f, 0, NULL);
+	f.live_bytes = 1 << 20;
+	finish(&f, request, 0);
+	g_assert_cmpuint(status(&f, 0).ready, ==, 0);
+	g_assert_true(allocate_scheduler_next(&f.scheduler, &work));
+	g_assert_nonnull(work.surplus);
+	g_free(work.surplus);
+	allocate_scheduler_cleaned_up(&f.scheduler);
+	g_assert_null(next(&f));
+	fixture_deinit(&f);
+}
+
 /* A create waits a moment for open segments to be sealed, and no longer. */
 static void test_quota_used_up(void)
 {
@@ -774,6 +794,7 @@ int main(int argc, char **argv)
 	test_add("/allocate-scheduler/slow-for-waiting", test_slow_for_waiting);
 	test_add("/allocate-scheduler/counts", test_counts);
 	test_add("/allocate-scheduler/quota", test_quota);
+	test_add("/allocate-scheduler/quota-left-over", test_quota_left_over);
 	test_add("/allocate-scheduler/quota-used-up", test_quota_used_up);
 	test_add("/allocate-scheduler/ahead-auto", test_ahead_auto);
 	return g_test_run();
