@@ -5,9 +5,11 @@
  * stays behind at the latch of an AllocateRequest, this thread goes on to other requests, and whoever
  * opens the latch answers.
  *
- * An interrupted waiter: libfuse calls on_interrupt with a lock of the request held, so that nothing may be answered
- * there. It only cancels; the latch then opens on a thread of the service. Taking the function away
- * again (fuse_req_interrupt_func with NULL) waits for one that runs, so that the PendingCreate outlives it.
+ * An interrupted waiter goes on waiting, as natively no signal ends the open of a file, unless it is being killed.
+ * libfuse tells of the first signal only: who is killed after a harmless one is gone when the wait is over. It calls
+ * on_interrupt with a lock of the request held, so that nothing may be answered there. That only cancels; the latch then
+ * opens on a thread of the service. Taking the function away again (fuse_req_interrupt_func with NULL) waits for one
+ * that runs, so that the PendingCreate outlives it.
  *
  * A name that has appeared since the kernel looked is ESTALE: the kernel then looks again, and finds it and its
  * permissions. To open it here would be to skip the check of those.
@@ -17,6 +19,7 @@
 #include <unistd.h>
 
 #include "alloc/cleanup.h"
+#include "fs/caller.h"
 #include "fs/file-handle.h"
 #include "fs/ops.h"
 #include "fs/ownership.h"
@@ -185,7 +188,8 @@ static void on_interrupt(fuse_req_t req, void *arg)
 {
 	PendingCreate *create = arg;
 
-	allocate_service_cancel(fs_of(req)->service, create->request);
+	if (caller_is_killed(fuse_req_ctx(req)->pid))
+		allocate_service_cancel(fs_of(req)->service, create->request);
 }
 
 static void wait_for_segment(const PendingCreate *on_stack, const SegmentClass *class, const char *path)

@@ -373,20 +373,92 @@ def test_file_size_limit_of_the_daemon(warm):
 
 # Impatience
 
-def test_interrupted_wait(held, faults, children):
-    """A signal ends the wait with EINTR; the segment that was being made goes to the pool."""
-    mount = held(PATIENT, 'ahead=0')
+def create_with_handler(path, restart):
+    """A create in a process that handles SIGUSR1."""
+    signal.signal(signal.SIGUSR1, lambda *_: None)
+    signal.siginterrupt(signal.SIGUSR1, not restart)
+    return create(path)
 
-    def wait():
-        signal.signal(signal.SIGUSR1, lambda *_: None)
-        signal.siginterrupt(signal.SIGUSR1, True)
-        return create(mount.point / 'a.seg')
-    child = children.start(wait)
+
+def interrupt(mount, child, number=signal.SIGUSR1):
+    """Sends a signal to a process that waits in a create, which heeds it no more when the daemon has been told of it."""
+    child.kill(number)
+    wait_until(lambda: 'D' in child.states(), what='the interrupt')
+    # The kernel hands out an interrupt before any other request.
+    os.statvfs(mount.point)
+
+
+@pytest.mark.parametrize('restart', [False, True], ids=['', 'SA_RESTART'])
+def test_handled_signal(held, faults, children, restart):
+    """A create goes on waiting over signals that the process handles, and succeeds, as natively."""
+    mount = held(PATIENT, 'ahead=0')
+    child = children.start(create_with_handler, mount.point / 'a.seg', restart)
+    wait_waiting(mount, 1)
+    interrupt(mount, child)
+    for _ in range(10):
+        child.kill(signal.SIGUSR1)
+    os.statvfs(mount.point)
+    assert child.alive()
+    assert mount.counters()['waiting'] == 1
+    faults.clear()
+    assert is_segment(child.result())
+    assert is_zero(mount.point / 'a.seg')
+    counters = mount.counters()
+    assert (counters['cancelled'], counters['timeouts'], counters['taken']) == (0, 0, 1)
+
+
+def test_handled_signal_and_timeout(held, faults, children):
+    """Nor does a signal change when the wait is over."""
+    mount = held('timeout=1s', 'on_timeout=fail', 'ahead=0')
+    child = children.start(create_with_handler, mount.point / 'a.seg', False)
+    wait_waiting(mount, 1)
+    child.kill(signal.SIGUSR1)
+    assert child.result() == 'EAGAIN'
+    assert mount.counters()['timeouts'] == 1
+    faults.clear()
+
+
+def test_stopped_waiter(held, faults, children):
+    """Stopped and continued, as a shell does it."""
+    mount = held(PATIENT, 'ahead=0')
+    child = start_waiter(children, mount, mount.point / 'a.seg')
+    interrupt(mount, child, signal.SIGSTOP)
+    child.kill(signal.SIGCONT)
+    faults.clear()
+    assert is_segment(child.result())
+
+
+def create_in_thread(path):
+    results = []
+    thread = threading.Thread(target=lambda: results.append(create(path)))
+    thread.start()
+    thread.join()
+    return results[0]
+
+
+def create_unprotected(path, function):
+    """With every signal's own action, and no core."""
+    for number in DEADLY:
+        signal.signal(number, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    return function(path)
+
+
+# SIGQUIT and SIGABRT are those with a core.
+DEADLY = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2, signal.SIGQUIT, signal.SIGABRT]
+
+
+@pytest.mark.parametrize('function', [create, create_in_thread])
+@pytest.mark.parametrize('number', [signal.SIGKILL, *DEADLY], ids=lambda number: number.name)
+def test_killed_waiter(held, faults, children, number, function):
+    """It dies at once, leaves no file, and the segment that was being made goes to the pool."""
+    mount = held(PATIENT, 'ahead=0')
+    child = children.start(create_unprotected, mount.point / 'a.seg', function)
     wait_waiting(mount, 1)
     faults.wait_hit('pwrite')
-    assert child.alive()
-    child.kill(signal.SIGUSR1)
-    assert child.result() == 'EINTR'
+    child.kill(number)
+    assert warmfs.describe_status(child.wait()) == f'killed by {number.name}'
+    mount.wait_counters(cancelled=1)
     assert os.listdir(mount.point) == []
     counters = mount.counters()
     assert (counters['cancelled'], counters['timeouts'], counters['failed']) == (1, 0, 0)
@@ -401,36 +473,16 @@ def test_interrupted_wait(held, faults, children):
     assert is_zero(mount.point / 'b.seg')
 
 
-def test_killed_waiter(held, faults, children):
-    """It dies at once, and leaves no file."""
+def test_killed_after_a_handled_signal(held, faults, children):
+    """The kernel tells of the first signal only: it dies when the wait is over."""
     mount = held(PATIENT, 'ahead=0')
-    child = start_waiter(children, mount, mount.point / 'a.seg')
-    child.kill()
-    assert warmfs.describe_status(child.wait()) == 'killed by SIGKILL'
-    mount.wait_counters(cancelled=1)
-    faults.clear()
-    mount.wait_counters(ready=1)
-    assert os.listdir(mount.point) == []
-
-
-def test_restarted_wait(held, faults, children):
-    """With SA_RESTART the application does not notice its signal."""
-    mount = held(PATIENT, 'ahead=0')
-
-    def wait():
-        signal.signal(signal.SIGUSR1, lambda *_: None)
-        signal.siginterrupt(signal.SIGUSR1, False)
-        return create(mount.point / 'a.seg')
-    child = children.start(wait)
+    child = children.start(create_with_handler, mount.point / 'a.seg', False)
     wait_waiting(mount, 1)
-    child.kill(signal.SIGUSR1)
-    done = contextlib.suppress(warmfs.TestError)
-    with done:
-        wait_until(lambda: not child.alive(), 1)
+    interrupt(mount, child)
+    child.kill()
     faults.clear()
-    result = child.result()
-    assert is_segment(result) or result == 'EINTR'
-    assert os.path.exists(mount.point / 'a.seg') == is_segment(result)
+    assert warmfs.describe_status(child.wait()) == 'killed by SIGKILL'
+    assert mount.counters()['waiting'] == 0
 
 
 @pytest.mark.parametrize('kind', ['mapped', 'stream'])
@@ -504,16 +556,11 @@ on_timeout=fail
     slow = children.start(create, mount.point / 'a/x.slow')
     # Twice by the warmer (the device's zeroes, then the blocks), then by the cold way.
     faults.wait_hit('fallocate')
-
-    def wait():
-        signal.signal(signal.SIGUSR1, lambda *_: None)
-        signal.siginterrupt(signal.SIGUSR1, True)
-        return create(mount.point / 'b/x.patient')
-    patient = children.start(wait)
+    patient = children.start(create, mount.point / 'b/x.patient')
     mount.wait_counters('patient', waits=1)
     assert create(mount.point / 'c/x.quick') == 'EAGAIN'
-    patient.kill(signal.SIGUSR1)
-    assert patient.result() == 'EINTR'
+    patient.kill()
+    assert warmfs.describe_status(patient.wait()) == 'killed by SIGKILL'
     assert slow.alive()
     faults.clear()
     assert slow.result()[0] == 2 * MI

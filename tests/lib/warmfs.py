@@ -276,12 +276,14 @@ class Child:
 
     abort = kill
 
+    def states(self):
+        """Of all its threads: R, S, D, T, Z, as ps shows them."""
+        return [(task / 'stat').read_text().rpartition(')')[2].split()[0]
+                for task in pathlib.Path(f'/proc/{self.pid}/task').iterdir()]
+
     def sleeping(self):
         """Whether every thread of it is blocked in the kernel."""
-        states = []
-        for task in pathlib.Path(f'/proc/{self.pid}/task').iterdir():
-            states.append((task / 'stat').read_text().rpartition(')')[2].split()[0])
-        return all(state in 'SD' for state in states)
+        return all(state in 'SD' for state in self.states())
 
 
 def as_user(uid, function, *args, gid=None, groups=(), umask=None):
