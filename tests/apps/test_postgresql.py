@@ -9,6 +9,7 @@ with wal_init_zero=on it writes zeroes over zeroes. With wal_recycle=on it makes
 as they are.
 """
 
+import contextlib
 import hashlib
 import itertools
 import os
@@ -20,7 +21,7 @@ import threading
 
 import pytest
 
-from application import PoolShare, find_program, run_as
+from application import PoolShare, descendants, find_program, run_as
 from warmfs import MI, TestError
 
 USER = 'postgres'
@@ -53,7 +54,10 @@ VARIANTS = {
                          'wal_level': 'minimal', 'max_wal_senders': '0'},
 }
 
-EXPECTED_FATAL = re.compile(r'the database system is (starting up|shutting down|not yet accepting connections)')
+# What starting and stopping have it say, to clients above all.
+EXPECTED_LOG = re.compile(r'the database system is (starting up|shutting down|not yet accepting connections)|'
+                          r'terminating .* due to administrator command|'
+                          r'could not (send data to|receive data from) client|connection to client lost')
 BAD_LOG = re.compile(r'PANIC|FATAL|[Cc]orrupt|invalid page|checksum|could not|was terminated by signal')
 
 
@@ -120,7 +124,7 @@ class Cluster:
 
     def check_server_log(self):
         bad = [line for line in self.server.log().splitlines()
-               if BAD_LOG.search(line) and not EXPECTED_FATAL.search(line)]
+               if BAD_LOG.search(line) and not EXPECTED_LOG.search(line)]
         assert not bad, '\n'.join(bad)
 
     def segment_number(self):
@@ -303,6 +307,7 @@ def test_crash_and_remount(warm, start, report, workdir, wal, variant):
     ledger.begin()
     switch_segments(cluster, ledger, 4)
     cluster.stop('fast')
+    cluster.check_server_log()
     ledger.end()
     cluster.start()
     ledger.verify()
@@ -314,6 +319,45 @@ def test_crash_and_remount(warm, start, report, workdir, wal, variant):
     report(f'after a remount {share}')
     if not recycles:
         share.require(at_least=3)
+
+
+@pytest.mark.limit(200)
+def test_signals_while_waiting(warm, start, workdir, wal, faults):
+    """Its processes signal each other all the time: a server that has to wait for each segment does not mind."""
+    mount = warm('match=**/xlogtemp.*', f'size={SEGMENT}', 'ahead=0', 'timeout=600s', source=wal, over=True, faults=faults)
+    cluster = Cluster(workdir, wal, start)
+    cluster.initialize({'wal_recycle': 'off', 'wal_init_zero': 'off'})
+    cluster.start()
+    ledger = Ledger(cluster, start)
+    ledger.begin()
+    faults.set('fsync delay_ms=300 path=.warmfs/pool')
+    for _ in range(6):
+        waits = mount.counters()['waits']
+        switch = start(cluster.tool('psql'), '-Xqc', 'SELECT pg_switch_wal()', '-h', cluster.run, '-U', USER, 'postgres',
+                       user=USER, log_path=workdir / 'switch.log')
+        cluster.server.wait_until(lambda: signal_all(cluster.server) and mount.counters()['waits'] > waits, 60,
+                                  'it asks for a segment')
+        cluster.server.wait_until(lambda: signal_all(cluster.server) and mount.counters()['waiting'] == 0, 60,
+                                  'it has the segment')
+        assert switch.wait() == 0, switch.log()
+        ledger.wait_more(20)
+    assert mount.counters()['cancelled'] == 0
+    cluster.check_server_log()
+    cluster.stop('fast')
+    cluster.check_server_log()
+    ledger.end()
+    cluster.start()
+    ledger.verify()
+    cluster.stop('fast')
+
+
+def signal_all(server):
+    """What a reload sends, and what the processes send each other."""
+    for pid in descendants(server.pid):
+        for number in (signal.SIGHUP, signal.SIGUSR1):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+    return True
 
 
 def check_plain_source(wal):
