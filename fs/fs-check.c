@@ -11,8 +11,7 @@
 #include "alloc/cleanup.h"
 #include "alloc/recovery.h"
 #include "fs/fs-log.h"
-
-#define BAR_WIDTH 40
+#include "fs/progress-bar.h"
 
 enum {
 	STATUS_CLEAN = 0,
@@ -23,15 +22,10 @@ enum {
 
 static void show_progress(void *arg, unsigned done, unsigned total)
 {
-	int filled = total ? (int)((uint64_t)done * BAR_WIDTH / total) : BAR_WIDTH;
-
 	(void)arg;
-	if (!isatty(STDERR_FILENO))
-		return;
-	fprintf(stderr, "\r[%-*.*s] %u of %u", BAR_WIDTH, filled,
-		"########################################", done, total);
+	progress_bar_show(done, total);
 	if (done == total)
-		fputs("\r\033[K", stderr);
+		progress_bar_clear();
 }
 
 static int trouble(const GError *error)

@@ -69,6 +69,14 @@ static bool set_provider_dir(FsOptions *options, const char *value)
 	return true;
 }
 
+static bool set_wait_warm(FsOptions *options, const char *value)
+{
+	if (value && strcmp(value, "on") != 0 && strcmp(value, "off") != 0)
+		return false;
+	options->wait_warm = !value || strcmp(value, "on") == 0;
+	return true;
+}
+
 /* What concerns the whole mount; also the keys of the `[warmfs]` group. */
 static const struct MountKey {
 	const char *key;
@@ -80,6 +88,7 @@ static const struct MountKey {
 	{ "passthrough", set_passthrough, "on or off" },
 	{ "attr_timeout", set_attr_timeout, "0 to 86400 seconds" },
 	{ "provider_dir", set_provider_dir, "an absolute path" },
+	{ "wait_warm", set_wait_warm, "on or off" },
 };
 
 static const struct MountKey *find_mount_key(const char *key)
@@ -95,9 +104,12 @@ static bool set_mount_key(void *arg, const char *key, const char *value, GError 
 	const struct MountKey *known = find_mount_key(key);
 
 	if (!known) {
+		g_autoptr(GString) names = g_string_new(NULL);
+
+		for (size_t i = 0; i < G_N_ELEMENTS(mount_keys); i++)
+			g_string_append_printf(names, "%s%s", i ? ", " : "", mount_keys[i].key);
 		g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_UNKNOWN_OPTION,
-			    "%s=%s: no such key; allowed: threads, reserve, passthrough, attr_timeout, provider_dir",
-			    key, value);
+			    "%s=%s: no such key; allowed: %s", key, value, names->str);
 		return false;
 	}
 	return known->set(arg, value) || bad_value(error, key, value, known->allowed);
@@ -114,13 +126,16 @@ static const char *const kernel_options[] = {
 
 /* For mount(8), fstab and systemd; nothing to us. */
 static const char *const ignored_options[] = {
-	"defaults", "nofail", "_netdev", "auto", "noauto", "user", "nouser", "users", "owner", "group",
+	"defaults", "nofail", "_netdev", "auto", "noauto", "user", "nouser", "users", "nousers",
+	"owner", "noowner", "group", "nogroup",
+	/* Of a fuse mount in the mount table; mount(8) gives them back at a remount. */
+	"user_id", "group_id",
 	NULL,
 };
 
 static bool is_ignored(const char *key)
 {
-	return g_strv_contains(ignored_options, key) || g_str_has_prefix(key, "x-") ||
+	return g_strv_contains(ignored_options, key) || g_str_has_prefix(key, "x-") || g_str_has_prefix(key, "X-") ||
 	       strcmp(key, "comment") == 0;
 }
 
@@ -129,12 +144,26 @@ typedef struct OptionParse {
 	/* The class that is described by -o; NULL until there is a word of it. */
 	SegmentClass *class;
 	char *config_path;
+	/* Pass over what nobody knows. */
+	bool sloppy;
 } OptionParse;
 
 static bool set_option(OptionParse *parse, const char *key, const char *value, GError **error)
 {
 	const struct MountKey *known = find_mount_key(key);
 
+	if (g_strv_contains(kernel_options, key)) {
+		g_ptr_array_add(parse->options->mount_options,
+				value ? g_strdup_printf("%s=%s", key, value) : g_strdup(key));
+		return true;
+	}
+	if (strcmp(key, "remount") == 0) {
+		parse->options->remount = true;
+		return !value || bad_value(error, key, value, "no value");
+	}
+	if (is_ignored(key))
+		return true;
+	g_ptr_array_add(parse->options->own_keys, g_strdup(key));
 	if (known)
 		return known->set(parse->options, value) || bad_value(error, key, value, known->allowed);
 	if (strcmp(key, "config") == 0) {
@@ -142,12 +171,7 @@ static bool set_option(OptionParse *parse, const char *key, const char *value, G
 		parse->config_path = g_strdup(value);
 		return value && *value ? true : bad_value(error, key, value, "the path of a file");
 	}
-	if (g_strv_contains(kernel_options, key)) {
-		g_ptr_array_add(parse->options->mount_options,
-				value ? g_strdup_printf("%s=%s", key, value) : g_strdup(key));
-		return true;
-	}
-	if (is_ignored(key))
+	if (parse->sloppy && !segment_class_has_key(key))
 		return true;
 	if (!parse->class)
 		parse->class = segment_class_new("default");
@@ -188,9 +212,9 @@ static bool parse_list(OptionParse *parse, const char *list, GError **error)
 	return true;
 }
 
-static bool parse_lists(FsOptions *options, char **lists, GError **error)
+static bool parse_lists(FsOptions *options, char **lists, bool sloppy, GError **error)
 {
-	OptionParse parse = { .options = options };
+	OptionParse parse = { .options = options, .sloppy = sloppy };
 	bool ok = true;
 
 	for (char **list = lists; ok && list && *list; list++)
@@ -229,8 +253,10 @@ static const char description[] =
 	"  passthrough=on|off    reads and writes by the kernel itself (on)\n"
 	"  attr_timeout=SECONDS  how long the kernel may remember names and attributes (1)\n"
 	"  provider_dir=DIR      where the modules are (" WARMFS_PROVIDER_DIR ")\n"
+	"  wait_warm             begin to serve, but do not say so before all pools are full\n"
 	"  io_uring              talk to the kernel through io_uring\n"
-	"  ro, noatime, ...      as for mount(8)\n";
+	"  ro, noatime, ...      as for mount(8)\n"
+	"  remount               change ro, rw, noatime and the like of a mount that is there\n";
 
 static bool take_source(FsOptions *options, char **paths, GError **error)
 {
@@ -267,6 +293,7 @@ static FsOptions *fs_options_new(void)
 	options->provider_dir = g_strdup(WARMFS_PROVIDER_DIR);
 	options->fs = (FsConfig){ .passthrough = true, .attr_timeout = 1 };
 	options->mount_options = g_ptr_array_new_with_free_func(g_free);
+	options->own_keys = g_ptr_array_new_with_free_func(g_free);
 	return options;
 }
 
@@ -279,6 +306,8 @@ FsOptions *fs_options_free(FsOptions *options)
 	g_free(options->provider_dir);
 	class_rules_free(options->rules);
 	g_ptr_array_unref(options->mount_options);
+	g_ptr_array_unref(options->own_keys);
+	g_free(options->mount_namespace);
 	g_free(options);
 	return NULL;
 }
@@ -299,44 +328,92 @@ static char **separate_words(int argc, char **argv)
 	return (char **)g_ptr_array_free(words, FALSE);
 }
 
-FsOptions *fs_options_parse(int argc, char **argv, GError **error)
+/* mount(8) gives its helpers letters of its own; its -f is another one. */
+static bool is_mount_helper(const char *program)
 {
-	g_auto(GStrv) words = separate_words(argc, argv);
-	g_autoptr(FsOptions) options = fs_options_new();
-	g_auto(GStrv) lists = NULL;
-	g_auto(GStrv) paths = NULL;
-	gboolean foreground = FALSE, debug = FALSE, version = FALSE, check = FALSE, dry_run = FALSE;
+	g_autofree char *name = program ? g_path_get_basename(program) : g_strdup("");
+
+	return g_str_has_prefix(name, "mount.");
+}
+
+/* What the words say that is not in -o. */
+typedef struct Words {
+	gboolean foreground, debug, version, check, dry_run;
+	/* Of mount(8). */
+	gboolean fake, sloppy, verbose, no_table;
+	char *type;
+	char **lists;
+	char **paths;
+} Words;
+
+static bool parse_words(bool is_helper, char ***words, FsOptions *options, Words *parsed, GError **error)
+{
 	const GOptionEntry entries[] = {
-		{ "foreground", 'f', 0, G_OPTION_ARG_NONE, &foreground, "Stay in the foreground", NULL },
-		{ "debug", 'd', 0, G_OPTION_ARG_NONE, &debug, "Log every request; implies -f", NULL },
-		{ "options", 'o', 0, G_OPTION_ARG_STRING_ARRAY, &lists, "Options, see below", "OPT[=VALUE],..." },
-		{ "check", 0, 0, G_OPTION_ARG_NONE, &check, "Seal what was left live in SOURCE; do not mount", NULL },
-		{ "dry-run", 0, 0, G_OPTION_ARG_NONE, &dry_run, "With --check: only say what would be done", NULL },
-		{ "version", 'V', 0, G_OPTION_ARG_NONE, &version, "Say the version and end", NULL },
-		{ G_OPTION_REMAINING, 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &paths, NULL, "SOURCE MOUNTPOINT" },
+		{ "foreground", is_helper ? 0 : 'f', 0, G_OPTION_ARG_NONE, &parsed->foreground,
+		  "Stay in the foreground", NULL },
+		{ "debug", 'd', 0, G_OPTION_ARG_NONE, &parsed->debug, "Log every request; implies -f", NULL },
+		{ "options", 'o', 0, G_OPTION_ARG_STRING_ARRAY, &parsed->lists, "Options, see below",
+		  "OPT[=VALUE],..." },
+		{ "check", 0, 0, G_OPTION_ARG_NONE, &parsed->check,
+		  "Seal what was left live in SOURCE; do not mount", NULL },
+		{ "dry-run", 0, 0, G_OPTION_ARG_NONE, &parsed->dry_run,
+		  "With --check: only say what would be done", NULL },
+		{ "version", 'V', 0, G_OPTION_ARG_NONE, &parsed->version, "Say the version and end", NULL },
+		{ G_OPTION_REMAINING, 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &parsed->paths, NULL,
+		  "SOURCE MOUNTPOINT" },
+		{ NULL },
+	};
+	const GOptionEntry helper_entries[] = {
+		{ "fake", 'f', 0, G_OPTION_ARG_NONE, &parsed->fake, "Check everything, but do not mount", NULL },
+		{ "sloppy", 's', 0, G_OPTION_ARG_NONE, &parsed->sloppy, "Pass over unknown options", NULL },
+		{ "verbose", 'v', 0, G_OPTION_ARG_NONE, &parsed->verbose, "Say that it is mounted", NULL },
+		{ "no-mtab", 'n', 0, G_OPTION_ARG_NONE, &parsed->no_table, "For mount(8); nothing to warmfs", NULL },
+		{ "types", 't', 0, G_OPTION_ARG_STRING, &parsed->type, "For mount(8); nothing to warmfs", "TYPE" },
+		{ "namespace", 'N', 0, G_OPTION_ARG_FILENAME, &options->mount_namespace,
+		  "Mount in this mount namespace", "PATH" },
 		{ NULL },
 	};
 	g_autoptr(GOptionContext) context = g_option_context_new(NULL);
 
 	g_option_context_add_main_entries(context, entries, NULL);
+	if (is_helper)
+		g_option_context_add_main_entries(context, helper_entries, NULL);
 	g_option_context_set_summary(context, "Serves SOURCE at MOUNTPOINT, with pre-warmed segment files.");
 	g_option_context_set_description(context, description);
-	if (!g_option_context_parse_strv(context, &words, error))
-		return NULL;
-	options->show_version = version;
-	options->check = check;
-	options->dry_run = dry_run;
-	options->debug = debug;
-	options->foreground = foreground || debug;
-	if (version)
-		return g_steal_pointer(&options);
-	if (dry_run && !check) {
+	return g_option_context_parse_strv(context, words, error);
+}
+
+static bool take_words(FsOptions *options, const Words *parsed, GError **error)
+{
+	options->show_version = parsed->version;
+	options->check = parsed->check;
+	options->dry_run = parsed->dry_run;
+	options->debug = parsed->debug;
+	options->foreground = parsed->foreground || parsed->debug;
+	options->fake = parsed->fake;
+	options->verbose = parsed->verbose;
+	if (parsed->version)
+		return true;
+	if (parsed->dry_run && !parsed->check) {
 		g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_FAILED, "--dry-run: only with --check");
-		return NULL;
+		return false;
 	}
-	if (check)
-		return take_source(options, paths, error) ? g_steal_pointer(&options) : NULL;
-	if (!take_paths(options, paths, error) || !parse_lists(options, lists, error))
-		return NULL;
-	return g_steal_pointer(&options);
+	if (parsed->check)
+		return take_source(options, parsed->paths, error);
+	return take_paths(options, parsed->paths, error) &&
+	       parse_lists(options, parsed->lists, parsed->sloppy, error);
+}
+
+FsOptions *fs_options_parse(int argc, char **argv, GError **error)
+{
+	g_auto(GStrv) words = separate_words(argc, argv);
+	g_autoptr(FsOptions) options = fs_options_new();
+	Words parsed = { 0 };
+	bool ok = parse_words(is_mount_helper(words[0]), &words, options, &parsed, error) &&
+		  take_words(options, &parsed, error);
+
+	g_strfreev(parsed.lists);
+	g_strfreev(parsed.paths);
+	g_free(parsed.type);
+	return ok ? g_steal_pointer(&options) : NULL;
 }

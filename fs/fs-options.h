@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The command line: `warmfs [-f] [-d] [-o OPTION[=VALUE],...] SOURCE MOUNTPOINT`, or `warmfs --check [--dry-run]
- * SOURCE`. */
+/*
+ * The command line: `warmfs [-f] [-d] [-o OPTION[=VALUE],...] SOURCE MOUNTPOINT`, or `warmfs --check [--dry-run]
+ * SOURCE`; under a name that begins with `mount.`, that of mount(8)'s helpers:
+ * `mount.warmfs SOURCE MOUNTPOINT [-fnsv] [-N NAMESPACE] [-o OPTION[=VALUE],...] [-t TYPE]`.
+ */
 #pragma once
 
 #include <stdbool.h>
@@ -20,6 +23,15 @@ typedef struct FsOptions {
 	/* Seal what was left live, and end; or only say what would be done. There is no mount point then. */
 	bool check;
 	bool dry_run;
+	/* Of a mount helper: look, but do not mount; say that it is mounted; and in which mount namespace, as a path, or
+	 * NULL for this one. */
+	bool fake;
+	bool verbose;
+	char *mount_namespace;
+	/* Only change the flags of a mount that is there (fs/remount.h). */
+	bool remount;
+	/* Let whoever starts the daemon wait until all pools are full. */
+	bool wait_warm;
 	/* Of -o and of the configuration file together. */
 	ClassRules *rules;
 	/* Threads that prepare segments. Default: one for two processors, at least 1. */
@@ -30,6 +42,8 @@ typedef struct FsOptions {
 	FsConfig fs;
 	/* Options for the kernel and libfuse, each "NAME" or "NAME=VALUE". */
 	GPtrArray *mount_options;
+	/* The names of the others in -o, as they came: what a remount does not change. */
+	GPtrArray *own_keys;
 } FsOptions;
 
 /* Parses and checks what can be checked without looking at the source. NULL: *error says which option, its value, and

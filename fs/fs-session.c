@@ -25,6 +25,7 @@
 #include "fs/daemonize.h"
 #include "fs/fs-log.h"
 #include "fs/mount-point.h"
+#include "fs/readiness.h"
 
 /* Requests that may block in the daemon at a time (an fsync, a read of a cold file). Waiting creates are not among
  * them. */
@@ -48,6 +49,8 @@ typedef struct FsSession {
 	bool mounted;
 	pthread_t signal_thread;
 	bool signal_thread_runs;
+	Readiness readiness;
+	bool readiness_begun;
 } FsSession;
 
 static bool fail(GError **error, const char *what, int saved)
@@ -315,6 +318,8 @@ static bool set_up(FsSession *session, GError **error)
 
 static void tear_down(FsSession *session)
 {
+	if (session->readiness_begun)
+		readiness_end(&session->readiness);
 	if (session->signal_thread_runs) {
 		pthread_kill(session->signal_thread, SIGTERM);
 		pthread_join(session->signal_thread, NULL);
@@ -362,6 +367,27 @@ static bool go_to_background(FsSession *session, int *ret_notify_fd, GError **er
 	return *ret_notify_fd >= 0 || fail(error, "cannot fork", -*ret_notify_fd);
 }
 
+/* From here on the log is where it stays, and threads may write to it. */
+static void begin_to_serve(FsSession *session, int notify_fd)
+{
+	const FsOptions *options = session->options;
+
+	if (notify_fd >= 0) {
+		fuse_log_enable_syslog("warmfs", LOG_PID, LOG_DAEMON);
+		fs_log_to_syslog(&session->log);
+	}
+	log_notice(&session->log, "serving %s at %s", options->source, session->mount_point);
+	if (options->verbose) {
+		printf("%s is mounted on %s\n", options->source, session->mount_point);
+		fflush(stdout);
+	}
+	if (chdir("/") < 0)
+		log_warning(&session->log, "cannot leave the current directory: %s", g_strerror(errno));
+	readiness_begin(&session->readiness, options->wait_warm ? session->service : NULL, options->rules,
+			&session->log, notify_fd);
+	session->readiness_begun = true;
+}
+
 bool fs_session_run(const FsOptions *options, GError **error)
 {
 	FsSession session = { .options = options, .source_fd = -1 };
@@ -370,18 +396,13 @@ bool fs_session_run(const FsOptions *options, GError **error)
 
 	fs_log_init(&session.log, options->debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_NOTICE);
 	set_up_process();
-	ok = look(&session, error) && go_to_background(&session, &notify_fd, error) &&
-	     set_up(&session, error);
-	if (ok) {
-		log_notice(&session.log, "serving %s at %s", options->source, session.mount_point);
-		if (notify_fd >= 0) {
-			fuse_log_enable_syslog("warmfs", LOG_PID, LOG_DAEMON);
-			fs_log_to_syslog(&session.log);
-			daemonize_done(notify_fd);
+	ok = look(&session, error);
+	if (ok && !options->fake) {
+		ok = go_to_background(&session, &notify_fd, error) && set_up(&session, error);
+		if (ok) {
+			begin_to_serve(&session, notify_fd);
+			serve(&session);
 		}
-		if (chdir("/") < 0)
-			log_warning(&session.log, "cannot leave the current directory: %s", g_strerror(errno));
-		serve(&session);
 	}
 	tear_down(&session);
 	return ok;

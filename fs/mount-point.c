@@ -112,3 +112,13 @@ bool mount_point_check(const char *mount_point, int source_fd, GError **error)
 	}
 	return check_not_mounted(mount_point, same_directory(&here, &source), error);
 }
+
+bool mount_point_is_ours(const char *mount_point)
+{
+	g_autofree char *real = realpath(mount_point, NULL);
+	MountEntry mount = real ? find_mount(real) : (MountEntry){ NULL, NULL };
+	g_autofree char *type = mount.type;
+	g_autofree char *device = mount.device;
+
+	return g_strcmp0(type, "fuse.warmfs") == 0;
+}

@@ -12,3 +12,6 @@ int mount_point_open_source(const char *source, GError **error);
 /* Refuses what is no directory, what lies inside the source, and what is a mount point already, unless it is
  * the source itself (then on another filesystem than ours). */
 bool mount_point_check(const char *mount_point, int source_fd, GError **error);
+
+/* Whether warmfs is mounted there, and is what one sees. */
+bool mount_point_is_ours(const char *mount_point);

@@ -67,6 +67,47 @@ static void test_flags(void)
 	g_assert_true(c->show_version);
 }
 
+/* The command line of mount(8): other letters, -f among them. */
+static void test_mount_helper(void)
+{
+	char *words[] = { "/sbin/mount.warmfs", "/src", "/mnt", "-fsvn", "-N", "/proc/7/ns/mnt", "-t", "fuse.warmfs",
+			  "-o", "rw,match=*.log,size=1M,colour=red", NULL };
+	char *strict[] = { "mount.warmfs", "/src", "/mnt", "-o", "rw,colour=red", NULL };
+	g_autoptr(GError) error = NULL;
+	g_autoptr(FsOptions) a = parse_words(words, &error);
+	g_autoptr(FsOptions) b = NULL;
+
+	g_assert_no_error(error);
+	g_assert_true(a->fake && a->verbose && !a->foreground);
+	g_assert_cmpstr(a->mount_namespace, ==, "/proc/7/ns/mnt");
+	g_assert_cmpuint(class_rules_count(a->rules), ==, 1);
+	b = parse_words(strict, &error);
+	g_assert_null(b);
+	g_assert_nonnull(strstr(error->message, "colour=red"));
+}
+
+static void test_remount(void)
+{
+	g_autoptr(FsOptions) options = parse_good("rw,user_id=0,group_id=0,remount,size=1M,match=*.x,threads=2,ro");
+	g_autoptr(FsOptions) without = parse_good("ro");
+
+	g_assert_true(options->remount);
+	g_assert_false(without->remount);
+	g_assert_cmpuint(options->mount_options->len, ==, 2);
+	g_assert_cmpuint(options->own_keys->len, ==, 3);
+	g_assert_cmpstr(g_ptr_array_index(options->own_keys, 2), ==, "threads");
+}
+
+static void test_wait_warm(void)
+{
+	g_autoptr(FsOptions) a = parse_good("ro");
+	g_autoptr(FsOptions) b = parse_good("wait_warm");
+	g_autoptr(FsOptions) c = parse_good("wait_warm=on");
+	g_autoptr(FsOptions) d = parse_good("wait_warm=off");
+
+	g_assert_true(!a->wait_warm && b->wait_warm && c->wait_warm && !d->wait_warm);
+}
+
 static void test_class(void)
 {
 	g_autoptr(FsOptions) options =
@@ -166,6 +207,8 @@ static void test_bad_options(void)
 		{ "provider_dir=lib", "provider_dir=lib", "an absolute path" },
 		{ "provider_dir=", "provider_dir=", "an absolute path" },
 		{ "provider_dir", "provider_dir", "an absolute path" },
+		{ "wait_warm=maybe", "wait_warm=maybe", "on or off" },
+		{ "remount=ro", "remount=ro", "no value" },
 		{ "provider=a/b", "provider=a/b", "letters, digits" },
 		{ "config=", "config=", "path of a file" },
 		{ "config", "config", "path of a file" },
@@ -249,6 +292,7 @@ static void test_bad_config(void)
 	} CASES[] = {
 		{ "[warmfs]\nthreads=0\n", "threads=0", "1 to 64" },
 		{ "[warmfs]\nsize=1M\n", "size=1M", "allowed: threads" },
+		{ "[warmfs]\nwait_warm=maybe\n", "wait_warm=maybe", "on or off" },
 		{ "[class a]\nthreads=1\n", "threads", "" },
 	};
 	char *dir = TEST_DIR_NEW();
@@ -273,6 +317,9 @@ int main(int argc, char **argv)
 	g_test_init(&argc, &argv, NULL);
 	test_add("/fs-options/defaults", test_defaults);
 	test_add("/fs-options/flags", test_flags);
+	test_add("/fs-options/mount-helper", test_mount_helper);
+	test_add("/fs-options/remount", test_remount);
+	test_add("/fs-options/wait-warm", test_wait_warm);
 	test_add("/fs-options/class", test_class);
 	test_add("/fs-options/several-lists", test_several_lists);
 	test_add("/fs-options/escaped-comma", test_escaped_comma);
