@@ -120,7 +120,7 @@ static int map_and_populate(FileProvider *provider, Segment *segment, const atom
 	const SegmentClass *class = segment->class;
 	int r;
 
-	if (!segment_kind_is_full(class->kind))
+	if (!segment_class_is_warmed(class))
 		return 0;
 	r = provider->sys->mmap_shared(provider->sys, segment->fd, class->size_bytes, &segment->map);
 	if (r < 0)

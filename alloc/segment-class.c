@@ -18,6 +18,9 @@
 /* The largest folio of the page cache: what one entry of a page table's middle level maps. */
 #define FOLIO_MAX_BYTES (2 * 1024 * 1024)
 
+/* Pages of any size, and of all of them still no more bytes than off_t holds. */
+#define FLUSH_MAX_PAGES (16 * 1024 * 1024)
+
 #define PROVIDER_MAX_BYTES 64
 #define PROVIDER_BUILT_IN  "file"
 
@@ -27,6 +30,9 @@
 #define DEFAULT_LINGER_MS   10000
 #define DEFAULT_FOLIO_BYTES (64 * 1024)
 #define DEFAULT_SLOW_MS	    10
+#define DEFAULT_FLUSH_PAGES 4096
+
+#define SWITCH_ALLOWED "on or off"
 
 /* How many bytes of a wrong value an error repeats. */
 #define QUOTED_MAX_BYTES 256
@@ -65,6 +71,8 @@ SegmentClass *segment_class_new(const char *name)
 		.max_ahead = DEFAULT_MAX_AHEAD,
 		.timeout_ms = DEFAULT_TIMEOUT_MS,
 		.folio_bytes = DEFAULT_FOLIO_BYTES,
+		.warm = true,
+		.flush_least_pages = DEFAULT_FLUSH_PAGES,
 		.linger_ms = DEFAULT_LINGER_MS,
 		.slow_ms = DEFAULT_SLOW_MS,
 	};
@@ -138,6 +146,31 @@ static char *set_folio(SegmentClass *class, const char *value)
 	return NULL;
 }
 
+static char *parse_switch(const char *value, const char *on, const char *off, const char *wrong, bool *ret_on)
+{
+	bool is_on = strcmp(value, on) == 0;
+
+	if (!is_on && strcmp(value, off) != 0)
+		return g_strdup(wrong);
+	*ret_on = is_on;
+	return NULL;
+}
+
+static char *set_warm(SegmentClass *class, const char *value)
+{
+	return parse_switch(value, "on", "off", "not a switch", &class->warm);
+}
+
+static char *set_warm_min_size(SegmentClass *class, const char *value)
+{
+	return parse_bytes(value, 0, SIZE_MAX_BYTES, &class->warm_min_bytes);
+}
+
+static char *set_flush(SegmentClass *class, const char *value)
+{
+	return parse_switch(value, "async", "sync", "not a way to flush", &class->flush_async);
+}
+
 static char *set_kind(SegmentClass *class, const char *value)
 {
 	SegmentKind kind = segment_kind_from_string(value);
@@ -160,6 +193,11 @@ static char *parse_number(const char *digits, uint64_t min, uint64_t max, unsign
 	if (error->code == G_NUMBER_PARSER_ERROR_INVALID)
 		return g_strdup("not a whole number");
 	return g_strdup("out of range");
+}
+
+static char *set_flush_least_pages(SegmentClass *class, const char *value)
+{
+	return parse_number(value, 1, FLUSH_MAX_PAGES, &class->flush_least_pages);
 }
 
 static char *set_ahead(SegmentClass *class, const char *value)
@@ -218,12 +256,7 @@ static char *set_slow(SegmentClass *class, const char *value)
 
 static char *set_on_timeout(SegmentClass *class, const char *value)
 {
-	bool fail = strcmp(value, "fail") == 0;
-
-	if (!fail && strcmp(value, "cold") != 0)
-		return g_strdup("not an action");
-	class->fail_on_timeout = fail;
-	return NULL;
+	return parse_switch(value, "fail", "cold", "not an action", &class->fail_on_timeout);
 }
 
 /* The name becomes part of a file's, so nothing in it leads out of the directory of providers. */
@@ -253,6 +286,10 @@ static const ClassOption OPTIONS[] = {
 	{ "timeout", set_timeout, "milliseconds, or a number with ms or s, from 1ms to 3600s" },
 	{ "on_timeout", set_on_timeout, "cold or fail" },
 	{ "folio", set_folio, "a power of two from 4K to 2M" },
+	{ "warm", set_warm, SWITCH_ALLOWED },
+	{ "warm_min_size", set_warm_min_size, "a number of bytes, or one with K, M, G or T, from 0 to 8388607T" },
+	{ "flush", set_flush, "sync or async" },
+	{ "flush_least_pages", set_flush_least_pages, "a number of pages from 1 to 16777216" },
 	{ "linger", set_linger, "milliseconds, or a number with ms or s, from 0 to 3600s" },
 	{ "quota", set_quota, SIZE_ALLOWED },
 	{ "slow_ms", set_slow, "milliseconds, or a number with ms or s, from 0 to 3600s" },
@@ -300,7 +337,7 @@ static bool G_GNUC_PRINTF(3, 4) refuse(GError **error, GOptionError code, const 
 static size_t edit_distance(const char *a, const char *b)
 {
 	size_t a_length = strlen(a), b_length = strlen(b);
-	size_t row[16];
+	size_t row[24];
 
 	if (b_length >= G_N_ELEMENTS(row))
 		return SIZE_MAX;

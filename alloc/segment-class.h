@@ -26,7 +26,7 @@ typedef enum SegmentKind {
 	_SEGMENT_KIND_INVALID = -1,
 } SegmentKind;
 
-/* Whether a ready segment of the kind has its full size: blocks written, pages warm. */
+/* Whether a ready segment of the kind has its full size. */
 static inline bool segment_kind_is_full(SegmentKind kind)
 {
 	return kind == SEGMENT_KIND_MAPPED || kind == SEGMENT_KIND_APPEND;
@@ -55,6 +55,14 @@ typedef struct SegmentClass {
 	bool fail_on_timeout;
 	/* Bytes of one warming write: they decide the size of the cached folios. Default 64K. */
 	size_t folio_bytes;
+	/* Whether blocks are written and pages populated ahead (default), if the segments are at least that large (default
+	 * 0); else blocks are only reserved. Ask segment_class_is_warmed. */
+	bool warm;
+	uint64_t warm_min_bytes;
+	/* What is written ahead is sent to the disk piece by piece, each of so many pages (default 4096), and waited for
+	 * (default), or only started. */
+	bool flush_async;
+	unsigned flush_least_pages;
 	/* How long an `append` segment that nobody has open stays live, milliseconds. Default 10 s. */
 	unsigned linger_ms;
 	/* Bound on the bytes of the class's segments that are ready, being prepared, or taken and not sealed. 0 (default):
@@ -66,6 +74,12 @@ typedef struct SegmentClass {
 	char *provider;
 } SegmentClass;
 
+/* Whether the blocks of its segments are written ahead, and the pages populated. */
+static inline bool segment_class_is_warmed(const SegmentClass *class)
+{
+	return segment_kind_is_full(class->kind) && class->warm && class->size_bytes >= class->warm_min_bytes;
+}
+
 /* With the defaults above; match and size still unset. */
 SegmentClass *segment_class_new(const char *name);
 SegmentClass *segment_class_free(SegmentClass *class);
@@ -74,8 +88,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(SegmentClass, segment_class_free)
 /* Whether segment_class_set knows `key`. */
 bool segment_class_has_key(const char *key);
 /*
- * Sets one option from text (match, size, kind, ahead, max_ahead, timeout, on_timeout, folio,
- * linger, quota, slow_ms, provider). The
+ * Sets one option from text; its key is the field's name, or what the README calls it. The
  * error (G_OPTION_ERROR) is one line that names key, value and what is allowed, and, for an unknown
  * key, the key that was probably meant. On failure the class is as it was.
  */

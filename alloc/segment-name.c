@@ -17,12 +17,18 @@ static void ready_name(char name[SEGMENT_NAME_SIZE], const SegmentNameParts *par
 		 parts->serial);
 }
 
+/* A class that wants warm segments is not served by cold ones, nor the other way. */
+static uint64_t folio_in_name(const SegmentClass *class)
+{
+	return segment_kind_is_full(class->kind) && !segment_class_is_warmed(class) ? 0 : class->folio_bytes;
+}
+
 void segment_name_ready(char name[SEGMENT_NAME_SIZE], const SegmentClass *class, uint64_t serial)
 {
 	SegmentNameParts parts = {
 		.kind = class->kind,
 		.size_bytes = class->size_bytes,
-		.folio_bytes = class->folio_bytes,
+		.folio_bytes = folio_in_name(class),
 		.serial = serial,
 	};
 
@@ -65,5 +71,5 @@ SegmentNameType segment_name_parse(const char *name, SegmentNameParts *ret_parts
 bool segment_name_serves(const SegmentNameParts *parts, const SegmentClass *class)
 {
 	return parts->kind == class->kind && parts->size_bytes == class->size_bytes &&
-	       parts->folio_bytes == class->folio_bytes;
+	       parts->folio_bytes == folio_in_name(class);
 }

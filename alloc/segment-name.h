@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Names in the pool directory. A ready one says everything that decides whether it may serve a class:
- * `ready-KIND-SIZE-FOLIO-SERIAL`; one that is being made is `warming-SERIAL`. Numbers are
+ * `ready-KIND-SIZE-FOLIO-SERIAL`, with 0 for the folio where nothing was written ahead; one that is being made is `warming-SERIAL`. Numbers are
  * decimal, the serial is 16 hex digits.
  */
 #pragma once

@@ -142,6 +142,12 @@ static int kernel_madvise(const Sys *sys, void *map, size_t length, int advice)
 	return NEGATIVE_ERRNO(madvise(map, length, advice));
 }
 
+static size_t kernel_page_bytes(const Sys *sys)
+{
+	(void)sys;
+	return sysconf(_SC_PAGESIZE);
+}
+
 static int kernel_msync(const Sys *sys, void *map, size_t length)
 {
 	(void)sys;
@@ -169,5 +175,6 @@ const Sys sys_kernel = {
 	.mmap_shared = kernel_mmap_shared,
 	.munmap = kernel_munmap,
 	.madvise = kernel_madvise,
+	.page_bytes = kernel_page_bytes,
 	.msync = kernel_msync,
 };

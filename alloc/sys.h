@@ -35,6 +35,8 @@ struct Sys {
 	int (*mmap_shared)(const Sys *sys, int fd, size_t length, void **ret_map);
 	int (*munmap)(const Sys *sys, void *map, size_t length);
 	int (*madvise)(const Sys *sys, void *map, size_t length, int advice);
+	/* Of one page of memory; a power of two. */
+	size_t (*page_bytes)(const Sys *sys);
 	/* Written and flushed on return. */
 	int (*msync)(const Sys *sys, void *map, size_t length);
 };

@@ -6,8 +6,9 @@
  *   a journal commit at the application's first sync of each block; a written one is overwritten in place.
  * - The size of one write decides the size of the folios that the page cache builds (ext4 and XFS with large
  *   folios), and so how much a small store through a mapping writes back later.
- * - Write-back runs in a window behind the writer, so that the fsync at the end is short, an interruption is
- *   never far away, and dirty pages do not push the application over the dirty limit.
+ * - What is written is sent to the disk every flush_least_pages= pages, each of them once, so that the fsync at the
+ *   end is short; and waited for (flush=sync), so that an interruption is never far away, and dirty pages do not push
+ *   the application over the dirty limit.
  * - Pages are populated for reading. Populating for writing would dirty every page once more.
  */
 #include "alloc/warmer.h"
@@ -22,8 +23,7 @@
 #define FALLOC_FL_WRITE_ZEROES 0x80
 #endif
 
-#define WRITE_BACK_WINDOW_BYTES (8 * 1024 * 1024)
-#define POPULATE_STEP_BYTES	(64 * 1024 * 1024)
+#define POPULATE_STEP_BYTES (64 * 1024 * 1024)
 
 static bool is_unsupported(int r)
 {
@@ -48,42 +48,41 @@ static int write_fully(const Sys *sys, int fd, const void *data, size_t length, 
 	return 0;
 }
 
-/* Starts write-back of the window that ends at `end` and waits for the one before it. Where the filesystem
- * cannot do that, the fsync at the end does it all. */
-static void push_write_back(const Sys *sys, int fd, off_t end)
+/* An error belongs to the file: this call takes it from the fsync at the end, which would not report it again. Where
+ * the filesystem knows no such call, the fsync does it all. */
+static int flush_behind(const Sys *sys, int fd, const SegmentClass *class, uint64_t start, uint64_t end)
 {
-	off_t start = end - WRITE_BACK_WINDOW_BYTES;
+	unsigned wait = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WAIT_AFTER;
+	int r = sys->sync_file_range(sys, fd, start, end - start,
+				     SYNC_FILE_RANGE_WRITE | (class->flush_async ? 0 : wait));
 
-	sys->sync_file_range(sys, fd, start, WRITE_BACK_WINDOW_BYTES, SYNC_FILE_RANGE_WRITE);
-	if (start >= WRITE_BACK_WINDOW_BYTES)
-		sys->sync_file_range(sys, fd, start - WRITE_BACK_WINDOW_BYTES, WRITE_BACK_WINDOW_BYTES,
-				     SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
-					     SYNC_FILE_RANGE_WAIT_AFTER);
+	return is_unsupported(r) || r == -ESPIPE ? 0 : r;
 }
 
 static int write_zeroes(const Sys *sys, int fd, const SegmentClass *class, const atomic_bool *cancel)
 {
+	uint64_t flush_bytes = (uint64_t)class->flush_least_pages * sys->page_bytes(sys);
 	g_autofree char *zeroes = g_malloc0(class->folio_bytes);
-	uint64_t offset = 0;
+	uint64_t offset = 0, flushed = 0;
+	int r = 0;
 
-	while (offset < class->size_bytes) {
+	while (r == 0 && offset < class->size_bytes) {
 		uint64_t length = MIN(class->folio_bytes, class->size_bytes - offset);
-		int r;
 
 		if (atomic_load_explicit(cancel, memory_order_relaxed))
 			return -ECANCELED;
 		r = write_fully(sys, fd, zeroes, length, offset);
-		if (r < 0)
-			return r;
 		offset += length;
-		if (offset % WRITE_BACK_WINDOW_BYTES == 0)
-			push_write_back(sys, fd, offset);
+		if (r == 0 && offset - flushed >= flush_bytes) {
+			r = flush_behind(sys, fd, class, flushed, offset);
+			flushed = offset;
+		}
 	}
-	return 0;
+	return r;
 }
 
 /* The ladder: the device's own zeroes; reserved, then zeroes written; zeroes written. */
-static int fill_mapped(const Sys *sys, int fd, const SegmentClass *class, const atomic_bool *cancel)
+static int fill_warm(const Sys *sys, int fd, const SegmentClass *class, const atomic_bool *cancel)
 {
 	int r = sys->fallocate(sys, fd, FALLOC_FL_WRITE_ZEROES, 0, class->size_bytes);
 
@@ -93,6 +92,14 @@ static int fill_mapped(const Sys *sys, int fd, const SegmentClass *class, const 
 	if (r < 0 && !is_unsupported(r))
 		return r;
 	return write_zeroes(sys, fd, class, cancel);
+}
+
+/* Unwritten blocks read as zeroes. They have to be there: a full disk is an error now, and not a SIGBUS later. */
+static int fill_cold(const Sys *sys, int fd, const SegmentClass *class, const atomic_bool *cancel)
+{
+	int r = sys->fallocate(sys, fd, 0, 0, class->size_bytes);
+
+	return is_unsupported(r) ? write_zeroes(sys, fd, class, cancel) : r;
 }
 
 /* A filesystem that cannot reserve gives an empty file: still right, only not prepared. */
@@ -110,7 +117,8 @@ int warmer_fill(const Sys *sys, int fd, const SegmentClass *class, const atomic_
 	switch (class->kind) {
 	case SEGMENT_KIND_MAPPED:
 	case SEGMENT_KIND_APPEND:
-		r = fill_mapped(sys, fd, class, cancel);
+		r = segment_class_is_warmed(class) ? fill_warm(sys, fd, class, cancel) :
+						     fill_cold(sys, fd, class, cancel);
 		break;
 	case SEGMENT_KIND_STREAM:
 		r = fill_stream(sys, fd, class);

@@ -51,6 +51,27 @@ static void test_adopts(void)
 	}
 }
 
+/* What only has reserved blocks serves no class that wants warm ones, nor the other way. */
+static void test_adopts_no_others(void)
+{
+	for (int was_warm = 0; was_warm <= 1; was_warm++) {
+		Fixture f;
+		Segment *segment;
+
+		fixture_init(&f);
+		((SegmentClass *)nth_class(&f, MAPPED))->warm = was_warm;
+		g_autofree char *name = leave_one(&f, MAPPED);
+		((SegmentClass *)nth_class(&f, MAPPED))->warm = !was_warm;
+		fixture_open(&f);
+		g_assert_cmpuint(names_in_pool(&f), ==, 0);
+		segment = prepare(&f, MAPPED);
+		g_assert_false(segment->adopted);
+		g_assert_cmpint(segment->map != NULL, ==, !was_warm);
+		f.base->discard(f.base, segment);
+		fixture_deinit(&f);
+	}
+}
+
 /* Killed with a segment ready: applications see nothing of it, and the next mount has it. */
 static void test_unclaimed_after_kill(void)
 {
@@ -337,6 +358,7 @@ int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
 	test_add("/file-provider-adoption/adopts", test_adopts);
+	test_add("/file-provider-adoption/adopts-no-others", test_adopts_no_others);
 	test_add("/file-provider-adoption/B16-an-unclaimed-segment-has-no-final-name",
 		 test_unclaimed_after_kill);
 	test_add("/file-provider-adoption/adopted-is-published", test_adopted_is_published);

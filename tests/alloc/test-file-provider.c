@@ -37,6 +37,49 @@ static void test_prepare_mapped(void)
 	fixture_deinit(&f);
 }
 
+/* Blocks, but nothing in memory and nothing written. */
+static void test_prepare_not_warmed(void)
+{
+	Fixture f;
+	Segment *segment;
+
+	fixture_init(&f);
+	((SegmentClass *)nth_class(&f, MAPPED))->warm = false;
+	segment = prepare(&f, MAPPED);
+	g_assert_null(segment->map);
+	g_assert_cmpint(stat_of(segment->fd).st_size, ==, MAPPED_BYTES + 1);
+	g_assert_cmpuint((uint64_t)stat_of(segment->fd).st_blocks * 512, >=, MAPPED_BYTES);
+	g_assert_cmpuint(fake_sys_count(&f.sys, FAKE_SYS_PWRITE), ==, 0);
+	g_assert_cmpuint(fake_sys_count(&f.sys, FAKE_SYS_MADVISE), ==, 0);
+	g_assert_cmpuint(fake_sys_count(&f.sys, FAKE_SYS_FSYNC), ==, 1);
+	f.base->discard(f.base, segment);
+	fixture_deinit(&f);
+}
+
+/* B13: write-back protects pages again that a mapping has touched before it. */
+static void test_populated_after_the_last_flush(void)
+{
+	Fixture f;
+	Segment *segment;
+	bool populated = false;
+
+	fixture_init(&f);
+	((SegmentClass *)nth_class(&f, MAPPED))->flush_least_pages = 1;
+	segment = prepare(&f, MAPPED);
+	g_assert_cmpuint(fake_sys_count(&f.sys, FAKE_SYS_SYNC_FILE_RANGE), >, 1);
+	for (guint i = 0; i < f.sys.records->len; i++) {
+		FakeSysRecord *record = &g_array_index(f.sys.records, FakeSysRecord, i);
+
+		populated |= record->call == FAKE_SYS_MADVISE;
+		g_assert_false(populated && (record->call == FAKE_SYS_SYNC_FILE_RANGE ||
+					     record->call == FAKE_SYS_PWRITE || record->call == FAKE_SYS_MSYNC ||
+					     record->call == FAKE_SYS_FSYNC || record->call == FAKE_SYS_FDATASYNC));
+	}
+	g_assert_true(populated);
+	f.base->discard(f.base, segment);
+	fixture_deinit(&f);
+}
+
 static void test_prepare_stream(void)
 {
 	Fixture f;
@@ -480,6 +523,8 @@ int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
 	test_add("/file-provider/prepare-mapped", test_prepare_mapped);
+	test_add("/file-provider/prepare-not-warmed", test_prepare_not_warmed);
+	test_add("/file-provider/B13-populated-after-the-last-flush", test_populated_after_the_last_flush);
 	test_add("/file-provider/prepare-stream", test_prepare_stream);
 	test_add("/file-provider/prepare-names-differ", test_prepare_names_differ);
 	test_add("/file-provider/release", test_release);

@@ -8,6 +8,8 @@
 #define GIB (UINT64_C(1) << 30)
 #define MATCH_ALLOWED \
 	"a pattern for the path below the mount point, such as *.log, wal/* or **/*.log"
+#define MIN_SIZE_ALLOWED "a number of bytes, or one with K, M, G or T, from 0 to 8388607T"
+#define PAGES_ALLOWED	 "a number of pages from 1 to 16777216"
 #define SLOW_ALLOWED	"milliseconds, or a number with ms or s, from 0 to 3600s"
 #define AHEAD_ALLOWED	"a number of segments from 0 to 64, or auto"
 #define TIMEOUT_ALLOWED "milliseconds, or a number with ms or s, from 1ms to 3600s"
@@ -53,6 +55,10 @@ static void test_defaults(void)
 	g_assert_false(class->ahead_auto);
 	g_assert_cmpuint(class->max_ahead, ==, 8);
 	g_assert_cmpuint(class->slow_ms, ==, 10);
+	g_assert_true(class->warm);
+	g_assert_cmpuint(class->warm_min_bytes, ==, 0);
+	g_assert_false(class->flush_async);
+	g_assert_cmpuint(class->flush_least_pages, ==, 4096);
 	g_assert_cmpuint(class->timeout_ms, ==, 5000);
 	g_assert_false(class->fail_on_timeout);
 	g_assert_cmpuint(class->folio_bytes, ==, 65536);
@@ -66,7 +72,8 @@ static void test_has_key(void)
 	static const char *const KEYS[] = { "match",   "size",	     "kind",  "ahead",
 					    "timeout", "on_timeout", "folio", "quota",
 					    "linger",  "provider", "slow_ms",
-					    "max_ahead" };
+					    "max_ahead", "warm", "warm_min_size", "flush",
+					    "flush_least_pages" };
 
 	for (size_t i = 0; i < G_N_ELEMENTS(KEYS); i++)
 		g_assert_true(segment_class_has_key(KEYS[i]));
@@ -104,6 +111,10 @@ static void test_set_bytes(void)
 	g_assert_cmpuint(class->folio_bytes, ==, 4096);
 	set(class, "folio", "2097152");
 	g_assert_cmpuint(class->folio_bytes, ==, 2 << 20);
+	set(class, "warm_min_size", "1G");
+	g_assert_cmpuint(class->warm_min_bytes, ==, GIB);
+	set(class, "warm_min_size", "0");
+	g_assert_cmpuint(class->warm_min_bytes, ==, 0);
 	g_assert_cmpuint(class->size_bytes, ==, UINT64_C(8388607) << 40);
 }
 
@@ -137,6 +148,10 @@ static void test_set_numbers(void)
 	g_assert_cmpuint(class->ahead, ==, 2);
 	set(class, "ahead", "3");
 	g_assert_false(class->ahead_auto);
+	set(class, "flush_least_pages", "1");
+	g_assert_cmpuint(class->flush_least_pages, ==, 1);
+	set(class, "flush_least_pages", "16777216");
+	g_assert_cmpuint(class->flush_least_pages, ==, 1 << 24);
 	set(class, "max_ahead", "64");
 	g_assert_cmpuint(class->max_ahead, ==, 64);
 	set(class, "slow_ms", "0");
@@ -157,6 +172,14 @@ static void test_set_words(void)
 	g_assert_true(class->fail_on_timeout);
 	set(class, "on_timeout", "cold");
 	g_assert_false(class->fail_on_timeout);
+	set(class, "warm", "off");
+	g_assert_false(class->warm);
+	set(class, "warm", "on");
+	g_assert_true(class->warm);
+	set(class, "flush", "async");
+	g_assert_true(class->flush_async);
+	set(class, "flush", "sync");
+	g_assert_false(class->flush_async);
 }
 
 static void test_set_provider(void)
@@ -244,6 +267,14 @@ static void test_refuses_values(void)
 		{ "folio", "4M", "too large", "a power of two from 4K to 2M" },
 		{ "folio", "12K", "not a power of two", "a power of two from 4K to 2M" },
 		{ "folio", "big", "not a size", "a power of two from 4K to 2M" },
+		{ "warm", "", "not a switch", "on or off" },
+		{ "warm", "yes", "not a switch", "on or off" },
+		{ "warm_min_size", "", "not a size", MIN_SIZE_ALLOWED },
+		{ "warm_min_size", "8388608T", "too large", MIN_SIZE_ALLOWED },
+		{ "flush", "on", "not a way to flush", "sync or async" },
+		{ "flush_least_pages", "0", "out of range", PAGES_ALLOWED },
+		{ "flush_least_pages", "16777217", "out of range", PAGES_ALLOWED },
+		{ "flush_least_pages", "16M", "not a whole number", PAGES_ALLOWED },
 		{ "provider", "", "not a provider's name", PROVIDER_ALLOWED },
 		{ "provider", "../x", "not a provider's name", PROVIDER_ALLOWED },
 		{ "provider", "..", "not a provider's name", PROVIDER_ALLOWED },
@@ -279,6 +310,8 @@ static void test_refuses_keys(void)
 		{ "ontimeout", "on_timeout" },
 		{ "quotas", "quota" },
 		{ "foil", "folio" },
+		{ "flush_least_page", "flush_least_pages" },
+		{ "warm_minsize", "warm_min_size" },
 		{ "", NULL },
 		{ "depth", NULL },
 		{ "s", NULL },
@@ -291,7 +324,8 @@ static void test_refuses_keys(void)
 			meant ? g_strdup_printf(", did you mean %s?", meant) : g_strdup("");
 		g_autofree char *text = g_strdup_printf(
 			"%s=1: unknown key%s; allowed: match, size, kind, ahead, max_ahead, timeout, "
-			"on_timeout, folio, linger, quota, slow_ms, provider",
+			"on_timeout, folio, warm, warm_min_size, flush, flush_least_pages, linger, quota, slow_ms, "
+			"provider",
 			CASES[i].key, guess);
 
 		assert_refused(CASES[i].key, "1", text);
@@ -305,7 +339,8 @@ static void test_hostile_values(void)
 	const char *const TEXTS[] = { "a\nb\x1b[2J\x7f", "\xff\xfe\xc3", long_text };
 	static const char *const KEYS[] = { "match",   "size",	"kind",	 "ahead",
 					    "timeout", "folio", "quota", "on_timeout",
-					    "linger",  "provider" };
+					    "linger",  "provider", "warm", "warm_min_size", "flush",
+					    "flush_least_pages" };
 	g_autoptr(SegmentClass) class = segment_class_new("wal");
 
 	for (size_t i = 0; i < G_N_ELEMENTS(TEXTS); i++) {

@@ -14,6 +14,9 @@ static void test_names(void)
 	g_assert_cmpstr(name, ==, "warming-00000000000000ab");
 	segment_name_ready(name, class, UINT64_MAX);
 	g_assert_cmpstr(name, ==, "ready-mapped-1073741824-65536-ffffffffffffffff");
+	class->warm = false;
+	segment_name_ready(name, class, 0);
+	g_assert_cmpstr(name, ==, "ready-mapped-1073741824-0-0000000000000000");
 	class->kind = SEGMENT_KIND_STREAM;
 	segment_name_ready(name, class, 0);
 	g_assert_cmpstr(name, ==, "ready-stream-1073741824-65536-0000000000000000");
@@ -149,7 +152,8 @@ static void test_mutations(void)
 		case SEGMENT_NAME_READY: {
 			SegmentClass same = { .kind = parts.kind,
 					      .size_bytes = parts.size_bytes,
-					      .folio_bytes = parts.folio_bytes };
+					      .folio_bytes = parts.folio_bytes,
+					      .warm = parts.folio_bytes > 0 };
 
 			segment_name_ready(again, &same, parts.serial);
 			g_assert_cmpstr(again, ==, name);
@@ -181,6 +185,24 @@ static void test_serves(void)
 	g_assert_false(segment_name_serves(&parts, class));
 }
 
+static void test_serves_as_warm(void)
+{
+	static const char *const CLASSES[] = { "a size=1M", "a size=1M warm=off", "a size=1M kind=append",
+					       "a size=1M kind=append warm_min_size=2M" };
+	char name[SEGMENT_NAME_SIZE];
+	SegmentNameParts parts;
+
+	for (size_t i = 0; i < G_N_ELEMENTS(CLASSES); i++)
+		for (size_t j = 0; j < G_N_ELEMENTS(CLASSES); j++) {
+			g_autoptr(SegmentClass) maker = test_class_new(CLASSES[i]);
+			g_autoptr(SegmentClass) user = test_class_new(CLASSES[j]);
+
+			segment_name_ready(name, maker, 1);
+			g_assert_cmpint(segment_name_parse(name, &parts), ==, SEGMENT_NAME_READY);
+			g_assert_cmpint(segment_name_serves(&parts, user), ==, i == j);
+		}
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -190,5 +212,6 @@ int main(int argc, char **argv)
 	test_add("/segment-name/round-trip", test_round_trip);
 	test_add("/segment-name/mutations", test_mutations);
 	test_add("/segment-name/serves", test_serves);
+	test_add("/segment-name/serves-as-warm", test_serves_as_warm);
 	return g_test_run();
 }

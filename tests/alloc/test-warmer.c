@@ -3,6 +3,7 @@
 #include "alloc/warmer.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/falloc.h>
 #include <sys/mman.h>
 
@@ -233,23 +234,149 @@ static void test_cancel(void)
 	fixture_deinit(&f);
 }
 
-/* 8 MiB windows: each is started when it is full, and the one before it is waited for then. */
-static void test_write_back(void)
+#define FLAGS_SYNC (SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER)
+
+/* Each page is sent to the disk once at most, in pieces of that size; the rest is the fsync's. */
+static void check_flushes(Fixture *f, uint64_t flush_bytes, unsigned flags)
+{
+	unsigned n = count(f, FAKE_SYS_SYNC_FILE_RANGE);
+
+	g_assert_cmpuint(n, ==, f->class->size_bytes / flush_bytes);
+	for (unsigned i = 0; i < n; i++) {
+		FakeSysRecord record = fake_sys_record(&f->sys, FAKE_SYS_SYNC_FILE_RANGE, i);
+
+		g_assert_cmpuint(record.offset, ==, i * flush_bytes);
+		g_assert_cmpuint(record.length, ==, flush_bytes);
+		g_assert_cmpuint(record.flags, ==, flags);
+	}
+	g_assert_cmpuint(count(f, FAKE_SYS_FSYNC), ==, 1);
+}
+
+static void test_flush(void)
+{
+	static const struct {
+		const char *class;
+		uint64_t flush_bytes;
+		unsigned flags;
+	} CASES[] = {
+		{ "a size=70M", 16 * MIB, FLAGS_SYNC },
+		{ "a size=15M", 16 * MIB, FLAGS_SYNC },
+		{ "a size=32M flush_least_pages=1 folio=4K", 4096, FLAGS_SYNC },
+		{ "a size=30M flush_least_pages=1024", 4 * MIB, FLAGS_SYNC },
+		/* Never less than one write. */
+		{ "a size=16M flush_least_pages=3 folio=1M", MIB, FLAGS_SYNC },
+		{ "a size=70M flush=async", 16 * MIB, SYNC_FILE_RANGE_WRITE },
+		{ "a size=8M flush=async flush_least_pages=256 kind=append", MIB, SYNC_FILE_RANGE_WRITE },
+	};
+
+	for (size_t i = 0; i < G_N_ELEMENTS(CASES); i++) {
+		Fixture f;
+
+		g_test_message("%s", CASES[i].class);
+		fixture_init(&f, CASES[i].class);
+		f.sys.no_write_zeroes = true;
+		f.sys.page_bytes = 4096;
+		g_assert_cmpint(fill(&f), ==, 0);
+		check_writes(&f, f.class->folio_bytes);
+		check_flushes(&f, CASES[i].flush_bytes, CASES[i].flags);
+		fixture_deinit(&f);
+	}
+}
+
+/* B11: pages are of 64 KiB on some machines. */
+static void test_page_size(void)
 {
 	Fixture f;
-	static const uint64_t OFFSETS[] = { 0, 8, 0, 16, 8 };
 
-	fixture_init(&f, "a size=30M folio=1M");
+	fixture_init(&f, "a size=70M flush_least_pages=128");
 	f.sys.no_write_zeroes = true;
-	fake_sys_fail(&f.sys, FAKE_SYS_SYNC_FILE_RANGE, 2, 1, -ENOSYS);
+	f.sys.page_bytes = 64 * 1024;
 	g_assert_cmpint(fill(&f), ==, 0);
-	g_assert_cmpuint(count(&f, FAKE_SYS_SYNC_FILE_RANGE), ==, G_N_ELEMENTS(OFFSETS));
-	for (unsigned i = 0; i < G_N_ELEMENTS(OFFSETS); i++) {
-		FakeSysRecord record = fake_sys_record(&f.sys, FAKE_SYS_SYNC_FILE_RANGE, i);
+	check_flushes(&f, 8 * MIB, FLAGS_SYNC);
+	fixture_deinit(&f);
+}
 
-		g_assert_cmpuint(record.offset, ==, OFFSETS[i] * MIB);
-		g_assert_cmpuint(record.length, ==, 8 * MIB);
+/* B12: what is flushed grows with the size, not with its square; nothing goes through msync of a whole mapping. */
+static void test_linear_flush(void)
+{
+	uint64_t flushed = 0;
+	Fixture f;
+
+	fixture_init(&f, "a size=1G folio=1M");
+	f.sys.no_write_zeroes = true;
+	g_assert_cmpint(fill(&f), ==, 0);
+	for (unsigned i = 0; i < count(&f, FAKE_SYS_SYNC_FILE_RANGE); i++)
+		flushed += fake_sys_record(&f.sys, FAKE_SYS_SYNC_FILE_RANGE, i).length;
+	g_assert_cmpuint(flushed, ==, f.class->size_bytes);
+	g_assert_cmpuint(count(&f, FAKE_SYS_MSYNC), ==, 0);
+	g_assert_cmpuint(count(&f, FAKE_SYS_FSYNC), ==, 1);
+	fixture_deinit(&f);
+}
+
+/* The kernel tells of a failed write-back once: whoever drops it here loses the segment's data without a word. */
+static void test_flush_errors(void)
+{
+	static const struct {
+		int error, result;
+	} CASES[] = {
+		{ -EIO, -EIO }, { -ENOSPC, -ENOSPC }, { -ENOSYS, 0 }, { -EINVAL, 0 }, { -EOPNOTSUPP, 0 },
+		{ -ESPIPE, 0 },
+	};
+
+	for (size_t i = 0; i < G_N_ELEMENTS(CASES); i++) {
+		Fixture f;
+
+		fixture_init(&f, "a size=8M flush_least_pages=256");
+		f.sys.no_write_zeroes = true;
+		fake_sys_fail(&f.sys, FAKE_SYS_SYNC_FILE_RANGE, 2, 1, CASES[i].error);
+		g_assert_cmpint(fill(&f), ==, CASES[i].result);
+		g_assert_cmpuint(count(&f, FAKE_SYS_FSYNC), ==, CASES[i].result == 0);
+		fixture_deinit(&f);
 	}
+}
+
+static void check_only_reserved(const char *class)
+{
+	Fixture f;
+
+	g_test_message("%s", class);
+	fixture_init(&f, class);
+	g_assert_cmpint(fill(&f), ==, 0);
+	g_assert_cmpuint(count(&f, FAKE_SYS_FALLOCATE), ==, 1);
+	FakeSysRecord record = fake_sys_record(&f.sys, FAKE_SYS_FALLOCATE, 0);
+	g_assert_cmpint(record.flags, ==, 0);
+	g_assert_cmpuint(record.length, ==, f.class->size_bytes);
+	g_assert_cmpuint(count(&f, FAKE_SYS_PWRITE), ==, 0);
+	g_assert_cmpuint(count(&f, FAKE_SYS_FSYNC), ==, 1);
+	fixture_deinit(&f);
+}
+
+static void test_cold(void)
+{
+	Fixture f;
+
+	check_only_reserved("a size=1M warm=off");
+	check_only_reserved("a size=1M warm=off kind=append");
+	check_only_reserved("a size=1M warm_min_size=1025K");
+
+	fixture_init(&f, "a size=1M warm_min_size=1M");
+	f.sys.no_write_zeroes = true;
+	g_assert_cmpint(fill(&f), ==, 0);
+	check_writes(&f, f.class->folio_bytes);
+	fixture_deinit(&f);
+}
+
+/* What cannot be reserved is written: there must be room for it. */
+static void test_cold_without_fallocate(void)
+{
+	Fixture f;
+
+	fixture_init(&f, "a size=1M warm=off");
+	fake_sys_fail(&f.sys, FAKE_SYS_FALLOCATE, 1, 1, -EOPNOTSUPP);
+	g_assert_cmpint(fill(&f), ==, 0);
+	check_writes(&f, f.class->folio_bytes);
+	fake_sys_fail(&f.sys, FAKE_SYS_FALLOCATE, 1, 1, -ENOSPC);
+	g_assert_cmpint(fill(&f), ==, -ENOSPC);
 	fixture_deinit(&f);
 }
 
@@ -341,7 +468,12 @@ int main(int argc, char **argv)
 	test_add("/warmer/short-writes", test_short_writes);
 	test_add("/warmer/write-of-nothing", test_write_of_nothing);
 	test_add("/warmer/cancel", test_cancel);
-	test_add("/warmer/write-back", test_write_back);
+	test_add("/warmer/flush", test_flush);
+	test_add("/warmer/B11-the-page-size-is-asked", test_page_size);
+	test_add("/warmer/B12-each-page-is-flushed-once", test_linear_flush);
+	test_add("/warmer/flush-errors", test_flush_errors);
+	test_add("/warmer/cold", test_cold);
+	test_add("/warmer/cold-without-fallocate", test_cold_without_fallocate);
 	test_add("/warmer/stream", test_stream);
 	test_add("/warmer/populate", test_populate);
 	test_add("/warmer/populate-errors", test_populate_errors);

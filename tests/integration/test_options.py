@@ -57,6 +57,8 @@ BAD_VALUES = [
     ('size', '0'), ('size', '-1'), ('size', 'abc'), ('size', ''), ('size', '12X'), ('size', '1.5M'),
     ('size', '1M1'), ('size', '99999999999999999999'), ('size', '99999999999T'),
     ('kind', 'warm'), ('kind', ''), ('kind', 'MAPPED'),
+    ('warm', 'yes'), ('warm', ''), ('warm_min_size', '1X'), ('flush', 'off'), ('flush_least_pages', '0'),
+    ('flush_least_pages', '4K'),
     ('ahead', '-1'), ('ahead', 'x'), ('ahead', '1.5'), ('ahead', '4294967296'), ('ahead', ''),
     ('timeout', 'soon'), ('timeout', '-5'), ('timeout', '5h5'), ('timeout', ''),
     ('on_timeout', 'maybe'), ('on_timeout', ''),

@@ -206,6 +206,13 @@ static int fake_madvise(const Sys *base, void *map, size_t length, int advice)
 	return CONCLUDE(r, madvise(base, map, length, advice), 0);
 }
 
+static size_t fake_page_bytes(const Sys *base)
+{
+	FakeSys *sys = fake_sys(base);
+
+	return sys->page_bytes ? sys->page_bytes : sys_kernel.page_bytes(base);
+}
+
 static int fake_msync(const Sys *base, void *map, size_t length)
 {
 	int r = NOTE(.call = FAKE_SYS_MSYNC, .offset = (uintptr_t)map, .length = length);
@@ -237,6 +244,7 @@ void fake_sys_init(FakeSys *sys, bool with_kernel)
 			.mmap_shared = fake_mmap,
 			.munmap = fake_munmap,
 			.madvise = fake_madvise,
+			.page_bytes = fake_page_bytes,
 			.msync = fake_msync,
 		},
 		.with_kernel = with_kernel,

@@ -56,6 +56,8 @@ typedef struct FakeSys {
 	bool no_write_zeroes;
 	/* Bound on what one pwrite writes; 0: none. */
 	size_t short_write_bytes;
+	/* What page_bytes says; 0: what the kernel does. */
+	size_t page_bytes;
 	/* What fstatvfs says, if f_frsize is set. */
 	struct statvfs statvfs;
 	/* Called before each, with no lock held. */
