@@ -11,9 +11,11 @@
 #include "alloc/allocate-service.h"
 
 #include <errno.h>
+#include <unistd.h>
 
 #include "alloc/alloc-error.h"
 #include "alloc/allocate-waiting.h"
+#include "alloc/remover.h"
 
 /* How often the filesystem's free space is looked at while the pool has something to give. */
 #define SPACE_INTERVAL_NS INT64_C(250000000)
@@ -26,6 +28,7 @@ struct AllocateService {
 	pthread_t timekeeper;
 	pthread_t opener;
 	bool opener_runs;
+	Remover remover;
 	Mutex lock;
 	/* Protected by lock. */
 	bool started;
@@ -40,6 +43,7 @@ AllocateService *allocate_service_new(const ClassRules *rules, SegmentProvider *
 
 	service->provider = provider;
 	mutex_init(&service->lock);
+	remover_init(&service->remover, &sys_kernel);
 	allocate_scheduler_init(&service->scheduler, rules, &clock_monotonic, live, log);
 	return service;
 }
@@ -61,6 +65,7 @@ AllocateService *allocate_service_free(AllocateService *service)
 		while ((segment = segment_pool_take(&scheduler->classes[i].pool)))
 			service->provider->release(service->provider, segment);
 	allocate_scheduler_deinit(scheduler);
+	remover_deinit(&service->remover);
 	mutex_deinit(&service->lock);
 	g_free(service);
 	return NULL;
@@ -141,13 +146,26 @@ static void *worker_run(void *arg)
 	return NULL;
 }
 
+static bool give_way_now(AllocateService *service)
+{
+	mutex_lock(&service->lock);
+	Segment *segment = allocate_scheduler_give_way(&service->scheduler);
+	mutex_unlock(&service->lock);
+
+	if (segment)
+		service->provider->discard(service->provider, segment);
+	return segment != NULL;
+}
+
 /* Applications that write through the kernel meet a full disk without our hearing of it, so the pool looks for
  * itself, and gives way, one segment at a time, before they do. Drops the lock meanwhile. */
 static void mind_space_locked(AllocateService *service)
 {
 	mutex_unlock(&service->lock);
-	if (alloc_error_is_space(service->provider->check_space(service->provider, 0)))
-		allocate_service_give_way(service);
+	/* What is being removed comes first. */
+	if (!remover_is_busy(&service->remover) &&
+	    alloc_error_is_space(service->provider->check_space(service->provider, 0)))
+		give_way_now(service);
 	mutex_lock(&service->lock);
 }
 
@@ -199,6 +217,8 @@ static int start_threads_locked(AllocateService *service, unsigned n_threads)
 	service->started = true;
 	r = thread_start(&service->opener, "warmfs-open", opener_run, service);
 	service->opener_runs = r == 0;
+	if (r == 0)
+		r = remover_start(&service->remover);
 	/* One more than work at a time, for a create that waits while the others prepare ahead. */
 	service->scheduler.n_threads = n_threads;
 	service->workers = g_new0(pthread_t, n_threads + 1);
@@ -237,6 +257,7 @@ void allocate_service_stop(AllocateService *service)
 	mutex_unlock(&service->lock);
 
 	end_list_open(&service->scheduler.ended);
+	remover_stop(&service->remover);
 	if (!was_started)
 		return;
 	for (unsigned i = 0; i < service->n_workers; i++)
@@ -321,13 +342,21 @@ void allocate_service_retire(AllocateService *service, Segment *segment)
 
 bool allocate_service_give_way(AllocateService *service)
 {
-	mutex_lock(&service->lock);
-	Segment *segment = allocate_scheduler_give_way(&service->scheduler);
-	mutex_unlock(&service->lock);
+	return remover_wait(&service->remover) || give_way_now(service);
+}
 
-	if (segment)
-		service->provider->discard(service->provider, segment);
-	return segment != NULL;
+/* Applications that write through the kernel cannot wait for it, when the disk is nearly full. */
+void allocate_service_bury(AllocateService *service, int fd, uint64_t bytes)
+{
+	if (service->provider->check_space(service->provider, 0) < 0)
+		close(fd);
+	else
+		remover_bury(&service->remover, fd, bytes);
+}
+
+uint64_t allocate_service_burying_bytes(AllocateService *service)
+{
+	return remover_pending_bytes(&service->remover);
 }
 
 AllocStatus allocate_service_status(AllocateService *service, size_t nth_class)

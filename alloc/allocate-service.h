@@ -52,9 +52,15 @@ void allocate_service_give_back(AllocateService *service, Segment *segment);
 /* Consumes a published segment; what is slow about it (unmapping) happens in the background. */
 void allocate_service_retire(AllocateService *service, Segment *segment);
 
-/* Removes one ready segment, the largest first, to make space. False if there is none. Blocks for
- * the removal of one file. */
+/* Makes space: waits for the burials under way, or if there are none, removes one ready segment, the largest first. False
+ * if there is none either. */
 bool allocate_service_give_way(AllocateService *service);
+
+/* Consumes the last descriptor of a removed file of so many bytes: its blocks are given back in the background, unless
+ * free space is scarce (alloc/remover.h). */
+void allocate_service_bury(AllocateService *service, int fd, uint64_t bytes);
+/* Of those, what is still to be given back, bytes. */
+uint64_t allocate_service_burying_bytes(AllocateService *service);
 
 AllocStatus allocate_service_status(AllocateService *service, size_t nth_class);
 /* The same as a line (alloc/alloc-status.h). Free with g_free. */

@@ -17,6 +17,12 @@ static int kernel_openat(const Sys *sys, int dir_fd, const char *name, int flags
 	return fd < 0 ? -errno : fd;
 }
 
+static int kernel_close(const Sys *sys, int fd)
+{
+	(void)sys;
+	return NEGATIVE_ERRNO(close(fd));
+}
+
 static int kernel_unlinkat(const Sys *sys, int dir_fd, const char *name, int flags)
 {
 	(void)sys;
@@ -156,6 +162,7 @@ static int kernel_msync(const Sys *sys, void *map, size_t length)
 
 const Sys sys_kernel = {
 	.openat = kernel_openat,
+	.close = kernel_close,
 	.unlinkat = kernel_unlinkat,
 	.renameat2 = kernel_renameat2,
 	.linkat = kernel_linkat,

@@ -14,6 +14,7 @@ typedef struct Sys Sys;
 
 struct Sys {
 	int (*openat)(const Sys *sys, int dir_fd, const char *name, int flags, mode_t mode);
+	int (*close)(const Sys *sys, int fd);
 	int (*unlinkat)(const Sys *sys, int dir_fd, const char *name, int flags);
 	int (*renameat2)(const Sys *sys, int old_dir_fd, const char *old_name, int new_dir_fd,
 			 const char *new_name, unsigned flags);

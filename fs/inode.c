@@ -44,14 +44,17 @@ static Inode *inode_new_locked(InodeTable *table, int fd, const struct stat *att
 	return inode;
 }
 
-static void inode_free_locked(InodeTable *table, Inode *inode)
+/* Its descriptor is the caller's then. */
+static int inode_free_locked(InodeTable *table, Inode *inode)
 {
+	int fd = inode->fd;
+
 	/* One that was buried has left its place, where a new file may be by now. */
 	if (!atomic_load(&inode->buried))
 		g_hash_table_remove(table->by_identity, inode);
-	close(inode->fd);
 	mutex_deinit(&inode->lock);
 	slot_table_free(&table->slots, inode->index);
+	return fd;
 }
 
 int inode_table_init(InodeTable *table, int root_fd)
@@ -131,34 +134,52 @@ int inode_table_lookup(InodeTable *table, int parent_fd, const char *name, struc
 	return inode_table_enter(table, fd, ret_attr, ret_inode);
 }
 
-static void free_if_unused_locked(InodeTable *table, Inode *inode)
+/* What is to be closed, without the lock: if the file has no name any more, that takes as long as removing it; or -1. */
+static int free_if_unused_locked(InodeTable *table, Inode *inode)
 {
-	if (inode->n_lookups == 0 && inode->n_handles == 0)
-		inode_free_locked(table, inode);
+	return inode->n_lookups == 0 && inode->n_handles == 0 ? inode_free_locked(table, inode) : -1;
 }
 
 void inode_table_forget(InodeTable *table, Inode *inode, uint64_t n_lookups)
 {
+	auto_fd fd = -1;
+
 	MUTEX_SCOPE(&table->lock);
 	g_assert(inode->n_lookups >= n_lookups);
 	inode->n_lookups -= n_lookups;
-	free_if_unused_locked(table, inode);
+	fd = free_if_unused_locked(table, inode);
 }
 
-/* dup3 replaces the descriptor in one step: a request that is using it sees the one file or the other, and never
+/* Puts the empty file in the place of the inode's; *ret_fd is its own, if that is wanted. dup3 replaces the descriptor in one step: a request that is using it sees the one file or the other, and never
  * somebody else's. */
-void inode_table_bury(InodeTable *table, dev_t dev, ino_t ino)
+static int replace_fd(InodeTable *table, Inode *inode, bool keep)
+{
+	auto_fd kept = keep ? fcntl(inode->fd, F_DUPFD_CLOEXEC, 3) : -1;
+
+	if (keep && kept < 0)
+		return -errno;
+	if (dup3(table->grave_fd, inode->fd, O_CLOEXEC) < 0)
+		return -errno;
+	return keep ? steal_fd(&kept) : 0;
+}
+
+int inode_table_bury(InodeTable *table, dev_t dev, ino_t ino, bool keep)
 {
 	Inode key = { .dev = dev, .ino = ino }, *inode;
+	int r;
 
 	MUTEX_SCOPE(&table->lock);
 	inode = g_hash_table_lookup(table->by_identity, &key);
-	if (!inode || inode->n_handles > 0)
-		return;
-	if (dup3(table->grave_fd, inode->fd, O_CLOEXEC) < 0)
-		return;
+	if (!inode)
+		return -ENOENT;
+	if (inode->n_handles > 0)
+		return -EBUSY;
+	r = replace_fd(table, inode, keep);
+	if (r < 0)
+		return r;
 	g_hash_table_remove(table->by_identity, inode);
 	atomic_store(&inode->buried, true);
+	return r;
 }
 
 void inode_table_hold(InodeTable *table, Inode *inode)
@@ -169,7 +190,9 @@ void inode_table_hold(InodeTable *table, Inode *inode)
 
 void inode_table_release(InodeTable *table, Inode *inode)
 {
+	auto_fd fd = -1;
+
 	MUTEX_SCOPE(&table->lock);
 	inode->n_handles--;
-	free_if_unused_locked(table, inode);
+	fd = free_if_unused_locked(table, inode);
 }

@@ -78,8 +78,9 @@ int inode_table_enter(InodeTable *table, int fd, struct stat *ret_attr, Inode **
 void inode_table_forget(InodeTable *table, Inode *inode, uint64_t n_lookups);
 
 /* A file has lost its last name. If nobody has it open, its space is free when this returns, and not only when the
- * kernel gets to forgetting it. */
-void inode_table_bury(InodeTable *table, dev_t dev, ino_t ino);
+ * kernel gets to forgetting it; or with `keep`, when the O_PATH descriptor that is returned is closed. Else returns 0; -EBUSY
+ * if somebody has it open, -ENOENT if the kernel does not know it, or another -errno. */
+int inode_table_bury(InodeTable *table, dev_t dev, ino_t ino, bool keep);
 
 /* Keep the record alive for an open handle. */
 void inode_table_hold(InodeTable *table, Inode *inode);

@@ -139,7 +139,7 @@ void op_setattr(fuse_req_t req, fuse_ino_t nodeid, struct stat *attr, int to_set
 		reply_current_attr(req, inode);
 }
 
-/* The pool is room that applications can have: it gives way to them. */
+/* The pool is room that applications can have: it gives way to them. So are the blocks of removed files. */
 void op_statfs(fuse_req_t req, fuse_ino_t nodeid)
 {
 	Fs *fs = fs_of(req);
@@ -150,7 +150,10 @@ void op_statfs(fuse_req_t req, fuse_ino_t nodeid)
 		reply_status(req, -errno);
 		return;
 	}
-	held_blocks = fs->provider ? file_provider_held_bytes(fs->provider) / stat.f_frsize : 0;
+	held_blocks = 0;
+	if (fs->service)
+		held_blocks = (file_provider_held_bytes(fs->provider) + allocate_service_burying_bytes(fs->service)) /
+			      stat.f_frsize;
 	stat.f_bfree = MIN(stat.f_bfree + held_blocks, stat.f_blocks);
 	stat.f_bavail = MIN(stat.f_bavail + held_blocks, stat.f_blocks);
 	fuse_reply_statfs(req, &stat);

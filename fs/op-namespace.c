@@ -163,13 +163,22 @@ static struct stat last_name_of(const Fs *fs, int parent_fd, const char *name)
 	return attr;
 }
 
+/* From this size on the removal of a file's blocks is felt. */
+#define LARGE_BYTES (4 * 1024 * 1024)
+
 static void bury(Fs *fs, const struct stat *attr)
 {
+	uint64_t bytes = (uint64_t)attr->st_blocks * 512;
+	bool in_background = fs->service && bytes >= LARGE_BYTES;
+	int fd;
+
 	if (attr->st_nlink == 0)
 		return;
 	if (fs->live)
 		live_set_unlinked(fs->live, attr->st_dev, attr->st_ino);
-	inode_table_bury(&fs->inodes, attr->st_dev, attr->st_ino);
+	fd = inode_table_bury(&fs->inodes, attr->st_dev, attr->st_ino, in_background);
+	if (in_background && fd >= 0)
+		allocate_service_bury(fs->service, fd, bytes);
 }
 
 static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name, int flags)

@@ -34,7 +34,7 @@ static void test_no_thread(void)
 	/* The thread sanitizer adds one of its own to the first. */
 	g_assert_cmpint(thread_start(&first, "first", do_nothing, NULL), ==, 0);
 	pthread_join(first, NULL);
-	for (unsigned nth = 1; nth <= 3; nth++) {
+	for (unsigned nth = 1; nth <= 4; nth++) {
 		Fixture f;
 		AllocateRequest *request;
 		unsigned n_threads = test_count_threads();

@@ -205,6 +205,47 @@ static void test_unlinked(void)
 	fixture_deinit(&f);
 }
 
+/* What the kernel still remembers of a removed file is an empty one, and leaves its place to the next. */
+static void test_bury(void)
+{
+	Fixture f;
+	Inode *old, *new;
+	struct stat attr;
+	dev_t dev;
+	ino_t ino;
+
+	fixture_init(&f);
+	make_file(&f, "a");
+	old = lookup(&f, "a");
+	dev = old->dev;
+	ino = old->ino;
+	inode_table_hold(f.table, old);
+	g_assert_cmpint(unlinkat(f.root_fd, "a", 0), ==, 0);
+	g_assert_cmpint(inode_table_bury(f.table, dev, ino, true), ==, -EBUSY);
+	g_assert_false(atomic_load(&old->buried));
+	inode_table_release(f.table, old);
+
+	int fd = inode_table_bury(f.table, dev, ino, true);
+	g_assert_cmpint(fd, >=, 0);
+	g_assert_cmpint(fstat(fd, &attr), ==, 0);
+	g_assert_cmpuint(attr.st_ino, ==, ino);
+	g_assert_true(atomic_load(&old->buried));
+	g_assert_cmpint(fstat(old->fd, &attr), ==, 0);
+	g_assert_cmpuint(attr.st_nlink, ==, 0);
+	g_assert_cmpint(inode_table_bury(f.table, dev, ino, true), ==, -ENOENT);
+	close(fd);
+
+	make_file(&f, "a");
+	new = lookup(&f, "a");
+	g_assert_true(old != new);
+	g_assert_cmpint(unlinkat(f.root_fd, "a", 0), ==, 0);
+	g_assert_cmpint(inode_table_bury(f.table, new->dev, new->ino, false), ==, 0);
+	g_assert_true(atomic_load(&new->buried));
+	inode_table_forget(f.table, old, 1);
+	inode_table_forget(f.table, new, 1);
+	fixture_deinit(&f);
+}
+
 static void test_enter(void)
 {
 	Fixture f;
@@ -275,6 +316,7 @@ int main(int argc, char **argv)
 	test_add("/inode/forget", test_forget);
 	test_add("/inode/hold", test_hold);
 	test_add("/inode/unlinked", test_unlinked);
+	test_add("/inode/bury", test_bury);
 	test_add("/inode/enter", test_enter);
 	test_add("/inode/threads", test_threads);
 	return g_test_run();

@@ -18,7 +18,7 @@ static const char *const NAMES[_FAKE_SYS_CALL_MAX] = {
 	[FAKE_SYS_MMAP] = "mmap",	    [FAKE_SYS_MUNMAP] = "munmap",
 	[FAKE_SYS_MADVISE] = "madvise",	    [FAKE_SYS_LINKAT] = "linkat",
 	[FAKE_SYS_FDATASYNC] = "fdatasync", [FAKE_SYS_PREAD] = "pread",
-	[FAKE_SYS_MSYNC] = "msync",
+	[FAKE_SYS_MSYNC] = "msync",	    [FAKE_SYS_CLOSE] = "close",
 };
 
 const char *fake_sys_call_name(FakeSysCall call)
@@ -57,6 +57,13 @@ static int fake_openat(const Sys *base, int dir_fd, const char *name, int flags,
 	int r = NOTE(.call = FAKE_SYS_OPENAT, .flags = flags);
 
 	return CONCLUDE(r, openat(base, dir_fd, name, flags, mode), -ENOSYS);
+}
+
+static int fake_close(const Sys *base, int fd)
+{
+	int r = NOTE(.call = FAKE_SYS_CLOSE);
+
+	return CONCLUDE(r, close(base, fd), 0);
 }
 
 static int fake_unlinkat(const Sys *base, int dir_fd, const char *name, int flags)
@@ -225,6 +232,7 @@ void fake_sys_init(FakeSys *sys, bool with_kernel)
 	*sys = (FakeSys){
 		.base = {
 			.openat = fake_openat,
+			.close = fake_close,
 			.unlinkat = fake_unlinkat,
 			.renameat2 = fake_renameat2,
 			.linkat = fake_linkat,

@@ -391,6 +391,12 @@ EXPORT int madvise(void *address, size_t length, int advice)
 	return (int)syscall(SYS_madvise, address, length, advice);
 }
 
+EXPORT int close(int fd)
+{
+	JUDGE(.name = "close", .fd = fd, .len = -1);
+	return (int)syscall(SYS_close, fd);
+}
+
 EXPORT int renameat2(int old_dir, const char *old_path, int new_dir, const char *new_path,
 		     unsigned flags)
 {

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Removing large files: gone at once for everybody, the blocks a little later, and nobody is short of them."""
+
+import mmap
+import os
+
+import pytest
+
+import warmfs
+from warmfs import MI, Child, touch, wait_until, write_all
+
+SIZE = 64 * MI
+OPTIONS = ('match=*.seg', f'size={SIZE}', 'ahead=0')
+
+
+def descriptors(mount, text):
+    """What the daemon has open of files whose path contains the text."""
+    found = []
+    for link in os.scandir(f'/proc/{mount.pid}/fd'):
+        try:
+            path = os.readlink(link.path)
+        except FileNotFoundError:
+            continue
+        if text in path:
+            found.append(path)
+    return found
+
+
+def free(path):
+    status = os.statvfs(path)
+    return status.f_bavail * status.f_frsize
+
+
+def make_segment(mount, name):
+    """A file of its class, which nobody has open any more, not even in the daemon."""
+    touch(mount.point / name)
+    wait_until(lambda: len(descriptors(mount, name)) <= 1, what='the release')
+
+
+# Holds the last close of what has no name any more.
+IN_THE_WAY = 'close path=(deleted) delay_ms=hold'
+
+
+def wait_until_held(faults, name):
+    wait_until(lambda: any(f'{name} (deleted)' in line for line in faults.hits('close')), what='the last close')
+
+
+def test_name_first(warm, faults):
+    """The blocks are given back by another than the one who answers."""
+    mount = warm(*OPTIONS, faults=faults)
+    make_segment(mount, 'a.seg')
+    before = free(mount.point)
+    faults.set(IN_THE_WAY)
+    os.unlink(mount.point / 'a.seg')
+    wait_until_held(faults, 'a.seg')
+    assert not (mount.point / 'a.seg').exists()
+    assert os.listdir(mount.point) == []
+    assert not (mount.src / 'a.seg').exists()
+    assert len(descriptors(mount, 'a.seg')) == 1
+    # They are counted as free already.
+    assert abs(free(mount.point) - before - SIZE) < 16 * MI
+    # And the name is free for another.
+    write_all(mount.point / 'a.seg', b'other')
+    assert (mount.point / 'a.seg').read_bytes()[:6] == b'other\0'
+    faults.clear()
+    wait_until(lambda: not [path for path in descriptors(mount, 'a.seg') if 'deleted' in path], what='the end of it')
+
+
+def test_rename_over(warm, faults):
+    mount = warm(*OPTIONS, faults=faults)
+    make_segment(mount, 'old.seg')
+    write_all(mount.point / 'new', b'new')
+    faults.set(IN_THE_WAY)
+    os.rename(mount.point / 'new', mount.point / 'old.seg')
+    wait_until_held(faults, 'old.seg')
+    assert (mount.point / 'old.seg').read_bytes() == b'new'
+    assert os.listdir(mount.point) == ['old.seg']
+    faults.clear()
+
+
+def test_no_class(warm, faults):
+    """It does not matter where a large file has come from; a small one is removed at once."""
+    mount = warm(*OPTIONS, faults=faults)
+    write_all(mount.point / 'large', os.urandom(8 * MI))
+    write_all(mount.point / 'small', b'small')
+    for name in ('large', 'small'):
+        wait_until(lambda: len(descriptors(mount, name)) <= 1, what='the release')
+    faults.set(IN_THE_WAY)
+    os.unlink(mount.point / 'small')
+    os.unlink(mount.point / 'large')
+    wait_until_held(faults, 'large')
+    assert not [line for line in faults.hits('close') if 'small' in line]
+    faults.clear()
+
+
+@pytest.mark.parametrize('how', ['segment', 'plain'])
+def test_create_waits_for_the_blocks(warm, workdir, stack, faults, how):
+    """A create that needs the blocks of a removed file gets them, though they are not free yet."""
+    disk = stack.enter_context(warmfs.loop_fs('ext4', 300 * MI, workdir))
+    size = 180 * MI
+    mount = warm('match=*.seg', f'size={size}', 'ahead=0', 'timeout=60s', 'reserve=0%', source=disk, faults=faults)
+    make_segment(mount, 'a.seg')
+    faults.set(IN_THE_WAY)
+    os.unlink(mount.point / 'a.seg')
+    wait_until_held(faults, 'a.seg')
+    assert free(disk) < size
+
+    def create():
+        if how == 'segment':
+            touch(mount.point / 'b.seg')
+        else:
+            fd = os.open(mount.point / 'plain', os.O_RDWR | os.O_CREAT)
+            os.posix_fallocate(fd, 0, size)
+            os.close(fd)
+        return True
+    child = Child(create)
+    wait_until(child.sleeping, what='the create to wait')
+    assert child.alive()
+    faults.clear()
+    assert child.result()
+    assert os.stat(mount.point / ('b.seg' if how == 'segment' else 'plain')).st_blocks * 512 >= size
+
+
+def test_at_once_when_space_is_scarce(warm, workdir, stack, faults):
+    """Who writes through the kernel cannot wait for it: so under the reserve it is not left for later."""
+    disk = stack.enter_context(warmfs.loop_fs('ext4', 300 * MI, workdir))
+    mount = warm('match=*.seg', f'size={SIZE}', 'ahead=0', 'reserve=90%', source=disk, faults=faults)
+    make_segment(mount, 'a.seg')
+    os.unlink(mount.point / 'a.seg')
+    assert descriptors(mount, 'a.seg') == []
+    assert free(disk) > 250 * MI
+
+
+def test_open_and_unlinked(warm):
+    """It goes on working for who has it open, with no link, and its blocks go when he closes it."""
+    mount = warm(*OPTIONS)
+    fd = os.open(mount.point / 'a.seg', os.O_RDWR | os.O_CREAT)
+    os.pwrite(fd, b'data', 0)
+    os.unlink(mount.point / 'a.seg')
+    assert os.fstat(fd).st_nlink == 0
+    assert os.pread(fd, 4, 0) == b'data'
+    with mmap.mmap(fd, SIZE) as memory:
+        memory[SIZE - 4:] = b'last'
+        os.close(fd)
+        assert memory[SIZE - 4:] == b'last'
+        assert memory[:4] == b'data'
+    wait_until(lambda: descriptors(mount, 'a.seg') == [], what='the end of it')
+
+
+def test_hard_link_keeps_it(warm):
+    mount = warm(*OPTIONS)
+    make_segment(mount, 'a.seg')
+    write_all(mount.point / 'a.seg', b'data', os.O_WRONLY)
+    os.link(mount.point / 'a.seg', mount.point / 'b.seg')
+    os.unlink(mount.point / 'a.seg')
+    status = os.stat(mount.point / 'b.seg')
+    assert (status.st_nlink, status.st_size) == (1, SIZE)
+    assert (mount.point / 'b.seg').read_bytes()[:4] == b'data'
+
+
+def test_stop_with_work_left(warm, faults):
+    """A stop does what is left to be done first."""
+    mount = warm(*OPTIONS, faults=faults)
+    make_segment(mount, 'a.seg')
+    faults.set('close path=(deleted) delay_ms=300')
+    os.unlink(mount.point / 'a.seg')
+    wait_until_held(faults, 'a.seg')
+    mount.stop()
