@@ -34,6 +34,10 @@ struct AllocateService {
 	bool started;
 	bool stopping;
 	AllocateScheduler scheduler;
+	/* How often the timekeeper has come round, and when it does; and whether it may be waiting for the disk. */
+	uint64_t n_rounds;
+	Cond round;
+	bool at_disk;
 };
 
 AllocateService *allocate_service_new(const ClassRules *rules, SegmentProvider *provider,
@@ -44,6 +48,7 @@ AllocateService *allocate_service_new(const ClassRules *rules, SegmentProvider *
 	service->provider = provider;
 	mutex_init(&service->lock);
 	remover_init(&service->remover, &sys_kernel);
+	cond_init(&service->round);
 	allocate_scheduler_init(&service->scheduler, rules, &clock_monotonic, live, log);
 	return service;
 }
@@ -66,6 +71,7 @@ AllocateService *allocate_service_free(AllocateService *service)
 			service->provider->release(service->provider, segment);
 	allocate_scheduler_deinit(scheduler);
 	remover_deinit(&service->remover);
+	cond_deinit(&service->round);
 	mutex_deinit(&service->lock);
 	g_free(service);
 	return NULL;
@@ -161,12 +167,14 @@ static bool give_way_now(AllocateService *service)
  * itself, and gives way, one segment at a time, before they do. Drops the lock meanwhile. */
 static void mind_space_locked(AllocateService *service)
 {
+	service->at_disk = true;
 	mutex_unlock(&service->lock);
 	/* What is being removed comes first. */
 	if (!remover_is_busy(&service->remover) &&
 	    alloc_error_is_space(service->provider->check_space(service->provider, 0)))
 		give_way_now(service);
 	mutex_lock(&service->lock);
+	service->at_disk = false;
 }
 
 static void *timekeeper_run(void *arg)
@@ -179,6 +187,8 @@ static void *timekeeper_run(void *arg)
 		int64_t now_ns = monotonic_ns();
 		int64_t next_ns = allocate_scheduler_mind(&service->scheduler);
 
+		service->n_rounds++;
+		cond_broadcast(&service->round);
 		if (!end_list_is_empty(&service->scheduler.ended)) {
 			mutex_unlock(&service->lock);
 			end_list_open(&service->scheduler.ended);
@@ -254,6 +264,7 @@ void allocate_service_stop(AllocateService *service)
 	allocate_waiting_end_all(&service->scheduler);
 	cond_broadcast(&service->scheduler.work);
 	cond_broadcast(&service->scheduler.time);
+	cond_broadcast(&service->round);
 	mutex_unlock(&service->lock);
 
 	end_list_open(&service->scheduler.ended);
@@ -357,6 +368,18 @@ void allocate_service_bury(AllocateService *service, int fd, uint64_t bytes)
 uint64_t allocate_service_burying_bytes(AllocateService *service)
 {
 	return remover_pending_bytes(&service->remover);
+}
+
+bool allocate_service_answers(AllocateService *service, int64_t deadline_ns)
+{
+	MUTEX_SCOPE(&service->lock);
+	uint64_t before = service->n_rounds;
+
+	cond_signal(&service->scheduler.time);
+	while (service->started && service->n_rounds == before)
+		if (!cond_wait_until(&service->round, &service->lock, deadline_ns))
+			return !service->started || service->n_rounds != before || service->at_disk;
+	return true;
 }
 
 AllocStatus allocate_service_status(AllocateService *service, size_t nth_class)

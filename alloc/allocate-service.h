@@ -61,6 +61,10 @@ bool allocate_service_give_way(AllocateService *service);
 void allocate_service_bury(AllocateService *service, int fd, uint64_t bytes);
 /* Of those, what is still to be given back, bytes. */
 uint64_t allocate_service_burying_bytes(AllocateService *service);
+/* For a watchdog. Whether the thread that minds deadlines does so, seen before the (monotonic) deadline; blocks
+ * meanwhile. What waits for the disk may take its time, and does not count; but if somebody keeps the lock, this never
+ * returns. True if the service is not running. */
+bool allocate_service_answers(AllocateService *service, int64_t deadline_ns);
 
 AllocStatus allocate_service_status(AllocateService *service, size_t nth_class);
 /* The same as a line (alloc/alloc-status.h). Free with g_free. */

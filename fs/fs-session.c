@@ -26,6 +26,8 @@
 #include "fs/fs-log.h"
 #include "fs/mount-point.h"
 #include "fs/readiness.h"
+#include "fs/service-notify.h"
+#include "fs/watchdog.h"
 
 /* Requests that may block in the daemon at a time (an fsync, a read of a cold file). Waiting creates are not among
  * them. */
@@ -50,7 +52,8 @@ typedef struct FsSession {
 	pthread_t signal_thread;
 	bool signal_thread_runs;
 	Readiness readiness;
-	bool readiness_begun;
+	Watchdog watchdog;
+	bool serving;
 } FsSession;
 
 static bool fail(GError **error, const char *what, int saved)
@@ -318,8 +321,10 @@ static bool set_up(FsSession *session, GError **error)
 
 static void tear_down(FsSession *session)
 {
-	if (session->readiness_begun)
+	if (session->serving) {
+		service_notify("STOPPING=1\nSTATUS=ending");
 		readiness_end(&session->readiness);
+	}
 	if (session->signal_thread_runs) {
 		pthread_kill(session->signal_thread, SIGTERM);
 		pthread_join(session->signal_thread, NULL);
@@ -332,6 +337,8 @@ static void tear_down(FsSession *session)
 		fuse_session_unmount(session->fuse);
 	}
 	g_clear_pointer(&session->fuse, fuse_session_destroy);
+	if (session->serving)
+		watchdog_end(&session->watchdog);
 	session->service = allocate_service_free(session->service);
 	if (session->fs_ready)
 		fs_close_all(&session->fs);
@@ -385,7 +392,8 @@ static void begin_to_serve(FsSession *session, int notify_fd)
 		log_warning(&session->log, "cannot leave the current directory: %s", g_strerror(errno));
 	readiness_begin(&session->readiness, options->wait_warm ? session->service : NULL, options->rules,
 			&session->log, notify_fd);
-	session->readiness_begun = true;
+	watchdog_begin(&session->watchdog, session->service, session->mount_point, &session->log);
+	session->serving = true;
 }
 
 bool fs_session_run(const FsOptions *options, GError **error)

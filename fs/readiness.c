@@ -6,10 +6,15 @@
 
 #include "fs/daemonize.h"
 #include "fs/progress-bar.h"
+#include "fs/service-notify.h"
 
 #define LOOK_INTERVAL_NS (INT64_C(50) * 1000 * 1000)
 /* A failed preparation is tried again, and may succeed: so long it is not taken for the last word. */
 #define STUCK_NS (INT64_C(2) * 1000 * 1000 * 1000)
+
+/* A service manager that waits is told this often how far it is, and given that many times as long again. */
+#define TELL_INTERVAL_NS (INT64_C(1) * 1000 * 1000 * 1000)
+#define PATIENCE_INTERVALS 60
 
 /* All pools together, and the first class that gets no further. */
 typedef struct Fill {
@@ -63,10 +68,20 @@ static void tell_stuck(const Readiness *readiness, const AllocStatus *status)
 	tell_why_not(readiness, why);
 }
 
+static void show(const Fill *fill, int64_t *told_ns, int64_t now_ns)
+{
+	progress_bar_show(fill->ready, fill->wanted);
+	if (now_ns - *told_ns < TELL_INTERVAL_NS)
+		return;
+	*told_ns = now_ns;
+	service_notify("STATUS=warming: %u of %u segments are ready\nEXTEND_TIMEOUT_USEC=%" G_GINT64_FORMAT, fill->ready,
+		       fill->wanted, (gint64)(TELL_INTERVAL_NS / 1000 * PATIENCE_INTERVALS));
+}
+
 /* False if the mount ended meanwhile. */
 static bool wait_warm(Readiness *readiness)
 {
-	int64_t stuck_since_ns = DEADLINE_NEVER;
+	int64_t stuck_since_ns = DEADLINE_NEVER, told_ns = 0;
 	Fill fill;
 
 	for (look(readiness, &fill); fill.n_short > 0; look(readiness, &fill)) {
@@ -75,7 +90,7 @@ static bool wait_warm(Readiness *readiness)
 		stuck_since_ns = fill.n_stuck < fill.n_short ? DEADLINE_NEVER : MIN(stuck_since_ns, now_ns);
 		if (stuck_since_ns <= now_ns - STUCK_NS)
 			break;
-		progress_bar_show(fill.ready, fill.wanted);
+		show(&fill, &told_ns, now_ns);
 		if (latch_wait_until(&readiness->stop, now_ns + LOOK_INTERVAL_NS))
 			break;
 	}
@@ -93,8 +108,13 @@ static bool wait_warm(Readiness *readiness)
 
 static void announce(Readiness *readiness)
 {
+	int r;
+
 	if (readiness->parent_fd >= 0)
 		daemonize_done(readiness->parent_fd);
+	r = service_notify("READY=1\nSTATUS=serving");
+	if (r < 0)
+		log_warning(readiness->log, "cannot tell the service manager that the mount is there: %s", g_strerror(-r));
 }
 
 static void *thread_run(void *arg)

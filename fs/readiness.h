@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Says that the mount is there to whoever waits for that: the process that started the daemon. At once, or
- * (-o wait_warm) when every pool is full, with a progress bar on a terminal. A pool that cannot be filled ends that wait
+ * Says that the mount is there to whoever waits for that: the process that started the daemon, and the service
+ * manager (sd_notify(3)). At once, or (-o wait_warm) when every pool is full, with a progress bar on a terminal. A pool that cannot be filled ends that wait
  * with a warning, because the mount serves all the same.
  */
 #pragma once

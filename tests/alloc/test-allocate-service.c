@@ -474,6 +474,65 @@ static void test_describe(void)
 	fixture_deinit(&f);
 }
 
+/* Also while its workers are busy, or there are none. */
+static void test_answers(void)
+{
+	Fixture f;
+
+	fixture_init(&f, "a size=1M ahead=1", NULL);
+	g_assert_true(allocate_service_answers(f.service, monotonic_ns()));
+	fake_provider_hold(f.provider, nth_class(&f, 0));
+	fixture_start(&f, 1);
+	wait_entered(&f, 0, 1);
+	for (int i = 0; i < 3; i++)
+		g_assert_true(allocate_service_answers(f.service, monotonic_ns() + TEST_PATIENCE_NS));
+	fake_provider_let_all(f.provider, nth_class(&f, 0));
+	wait_ready(&f, 0, 1);
+	g_assert_true(allocate_service_answers(f.service, monotonic_ns() + TEST_PATIENCE_NS));
+	allocate_service_stop(f.service);
+	g_assert_true(allocate_service_answers(f.service, monotonic_ns()));
+	fixture_deinit(&f);
+}
+
+typedef struct Gate {
+	Latch entered;
+	Latch let;
+} Gate;
+
+static void block_at(void *arg)
+{
+	Gate *gate = arg;
+
+	latch_open(&gate->entered);
+	latch_wait_until(&gate->let, DEADLINE_NEVER);
+}
+
+/* What hangs here is the thread that opens the latches of those who have gone. */
+static void test_does_not_answer(void)
+{
+	AllocateRequest *request;
+	Gate gate;
+	Fixture f;
+
+	fixture_init(&f, "a size=1M ahead=0", NULL);
+	latch_init(&gate.entered);
+	latch_init(&gate.let);
+	fixture_start(&f, 1);
+	fake_provider_hold(f.provider, nth_class(&f, 0));
+	request = submit(&f, 0, "a/1");
+	g_assert_true(latch_on_open(&request->latch, block_at, &gate));
+	allocate_service_cancel(f.service, request);
+	g_assert_true(latch_wait_until(&gate.entered, monotonic_ns() + TEST_PATIENCE_NS));
+	g_assert_false(allocate_service_answers(f.service, monotonic_ns()));
+	latch_open(&gate.let);
+	g_assert_true(allocate_service_answers(f.service, monotonic_ns() + TEST_PATIENCE_NS));
+	fake_provider_let_all(f.provider, nth_class(&f, 0));
+	allocate_request_unref(request);
+	fixture_deinit(&f);
+	latch_deinit(&gate.entered);
+	latch_deinit(&gate.let);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -499,5 +558,7 @@ int main(int argc, char **argv)
 	test_add("/allocate-service/retire-is-not-starved", test_retire_is_not_starved);
 	test_add("/allocate-service/publish-is-the-providers", test_publish_is_the_providers);
 	test_add("/allocate-service/describe", test_describe);
+	test_add("/allocate-service/answers", test_answers);
+	test_add("/allocate-service/does-not-answer", test_does_not_answer);
 	return g_test_run();
 }
