@@ -77,6 +77,24 @@ static bool set_wait_warm(FsOptions *options, const char *value)
 	return true;
 }
 
+static bool set_log_level(FsOptions *options, const char *value)
+{
+	static const char *const names[] = {
+		[LOG_LEVEL_ERROR] = "error",
+		[LOG_LEVEL_WARNING] = "warning",
+		[LOG_LEVEL_NOTICE] = "notice",
+		[LOG_LEVEL_DEBUG] = "debug",
+	};
+
+	for (size_t level = 0; level < G_N_ELEMENTS(names); level++) {
+		if (g_strcmp0(value, names[level]) != 0)
+			continue;
+		options->log_level = (LogLevel)level;
+		return true;
+	}
+	return false;
+}
+
 /* What concerns the whole mount; also the keys of the `[warmfs]` group. */
 static const struct MountKey {
 	const char *key;
@@ -89,6 +107,7 @@ static const struct MountKey {
 	{ "attr_timeout", set_attr_timeout, "0 to 86400 seconds" },
 	{ "provider_dir", set_provider_dir, "an absolute path" },
 	{ "wait_warm", set_wait_warm, "on or off" },
+	{ "log_level", set_log_level, "error, warning, notice or debug" },
 };
 
 static const struct MountKey *find_mount_key(const char *key)
@@ -258,6 +277,7 @@ static const char description[] =
 	"  attr_timeout=SECONDS  how long the kernel may remember names and attributes (1)\n"
 	"  provider_dir=DIR      where the modules are (" WARMFS_PROVIDER_DIR ")\n"
 	"  wait_warm             begin to serve, but do not say so before all pools are full\n"
+	"  log_level=LEVEL       error, warning, notice or debug (notice)\n"
 	"  io_uring              talk to the kernel through io_uring\n"
 	"  ro, noatime, ...      as for mount(8)\n"
 	"  remount               change ro, rw, noatime and the like of a mount that is there\n";
@@ -294,6 +314,7 @@ static FsOptions *fs_options_new(void)
 	options->rules = class_rules_new();
 	options->n_threads = CLAMP(g_get_num_processors() / 2, 1, MAX_THREADS);
 	options->provider.reserve_percent = 5;
+	options->log_level = LOG_LEVEL_NOTICE;
 	options->provider_dir = g_strdup(WARMFS_PROVIDER_DIR);
 	options->fs = (FsConfig){ .passthrough = true, .attr_timeout = 1 };
 	options->mount_options = g_ptr_array_new_with_free_func(g_free);

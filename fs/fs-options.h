@@ -11,6 +11,7 @@
 #include <glib.h>
 
 #include "alloc/file-provider.h"
+#include "alloc/log.h"
 #include "alloc/segment-class.h"
 #include "fs/fs.h"
 
@@ -30,6 +31,8 @@ typedef struct FsOptions {
 	char *mount_namespace;
 	/* Only change the flags of a mount that is there (fs/remount.h). */
 	bool remount;
+	/* Lines above it are not logged. */
+	LogLevel log_level;
 	/* Let whoever starts the daemon wait until all pools are full. */
 	bool wait_warm;
 	/* Of -o and of the configuration file together. */

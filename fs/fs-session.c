@@ -54,6 +54,7 @@ typedef struct FsSession {
 	Readiness readiness;
 	Watchdog watchdog;
 	bool serving;
+	int64_t served_since_ns;
 } FsSession;
 
 static bool fail(GError **error, const char *what, int saved)
@@ -62,13 +63,41 @@ static bool fail(GError **error, const char *what, int saved)
 	return false;
 }
 
-static void log_counters(FsSession *session)
+/* Asked for, or for the record. */
+static void log_counters(FsSession *session, bool asked_for)
 {
 	for (size_t i = 0; session->service && i < class_rules_count(session->options->rules); i++) {
 		g_autofree char *line = allocate_service_describe(session->service, i);
 
-		log_notice(&session->log, "%s", line);
+		if (asked_for)
+			fs_log_say(&session->log, line);
+		else
+			log_notice(&session->log, "%s", line);
 	}
+}
+
+static uint64_t count_all(FsSession *session, AllocCounter counter)
+{
+	uint64_t sum = 0;
+
+	for (size_t i = 0; session->service && i < class_rules_count(session->options->rules); i++)
+		sum += allocate_service_counter(session->service, i, counter);
+	return sum;
+}
+
+/* One line of what it was good for. */
+static void log_summary(FsSession *session)
+{
+	uint64_t hits = count_all(session, ALLOC_HITS), all = hits + count_all(session, ALLOC_MISSES);
+	double seconds = (double)(monotonic_ns() - session->served_since_ns) / 1e9;
+
+	log_notice(&session->log,
+		   "served %s at %s for %.1f s: %" G_GUINT64_FORMAT " of %" G_GUINT64_FORMAT " new segments came ready "
+		   "from the pool (%.1f %%), %" G_GUINT64_FORMAT " waits, %" G_GUINT64_FORMAT " timeouts, "
+		   "%" G_GUINT64_FORMAT " preparations failed",
+		   session->options->source, session->mount_point, seconds, (guint64)hits, (guint64)all,
+		   all ? 100.0 * (double)hits / (double)all : 100.0, (guint64)count_all(session, ALLOC_WAITS),
+		   (guint64)count_all(session, ALLOC_TIMEOUTS), (guint64)count_all(session, ALLOC_ERRORS));
 }
 
 static void signals_to_wait_for(sigset_t *set)
@@ -92,7 +121,7 @@ static void *signal_thread_run(void *arg)
 			continue;
 		if (signal_number != SIGUSR1)
 			break;
-		log_counters(session);
+		log_counters(session, true);
 	}
 	if (session->service)
 		allocate_service_stop(session->service);
@@ -333,7 +362,9 @@ static void tear_down(FsSession *session)
 	}
 	if (session->mounted) {
 		if (session->signal_thread_runs)
-			log_counters(session);
+			log_counters(session, false);
+		if (session->serving)
+			log_summary(session);
 		fuse_session_unmount(session->fuse);
 	}
 	g_clear_pointer(&session->fuse, fuse_session_destroy);
@@ -379,10 +410,9 @@ static void begin_to_serve(FsSession *session, int notify_fd)
 {
 	const FsOptions *options = session->options;
 
-	if (notify_fd >= 0) {
+	if (!options->foreground)
 		fuse_log_enable_syslog("warmfs", LOG_PID, LOG_DAEMON);
-		fs_log_to_syslog(&session->log);
-	}
+	fs_log_settle(&session->log, options->foreground, options->source, session->mount_point);
 	log_notice(&session->log, "serving %s at %s", options->source, session->mount_point);
 	if (options->verbose) {
 		printf("%s is mounted on %s\n", options->source, session->mount_point);
@@ -393,6 +423,7 @@ static void begin_to_serve(FsSession *session, int notify_fd)
 	readiness_begin(&session->readiness, options->wait_warm ? session->service : NULL, options->rules,
 			&session->log, notify_fd);
 	watchdog_begin(&session->watchdog, session->service, session->mount_point, &session->log);
+	session->served_since_ns = monotonic_ns();
 	session->serving = true;
 }
 
@@ -402,7 +433,7 @@ bool fs_session_run(const FsOptions *options, GError **error)
 	int notify_fd = -1;
 	bool ok;
 
-	fs_log_init(&session.log, options->debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_NOTICE);
+	fs_log_init(&session.log, options->debug ? LOG_LEVEL_DEBUG : options->log_level);
 	set_up_process();
 	ok = look(&session, error);
 	if (ok && !options->fake) {

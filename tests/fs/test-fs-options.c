@@ -152,13 +152,16 @@ static void test_escaped_comma(void)
 
 static void test_mount_keys(void)
 {
-	g_autoptr(FsOptions) a = parse_good("threads=64,reserve=0%,passthrough=off,attr_timeout=0,provider_dir=/x");
+	g_autoptr(FsOptions) a = parse_good("threads=64,reserve=0%,passthrough=off,attr_timeout=0,provider_dir=/x,"
+						"log_level=warning");
 	g_autoptr(FsOptions) b = parse_good("threads=1,reserve=90,passthrough=on,attr_timeout=2.5");
 
 	g_assert_cmpuint(a->n_threads, ==, 64);
 	g_assert_cmpuint(a->provider.reserve_percent, ==, 0);
 	g_assert_false(a->fs.passthrough);
 	g_assert_true(a->fs.attr_timeout == 0);
+	g_assert_cmpint(a->log_level, ==, LOG_LEVEL_WARNING);
+	g_assert_cmpint(b->log_level, ==, LOG_LEVEL_NOTICE);
 	g_assert_cmpstr(a->provider_dir, ==, "/x");
 	g_assert_cmpuint(b->n_threads, ==, 1);
 	g_assert_cmpuint(b->provider.reserve_percent, ==, 90);
@@ -208,6 +211,8 @@ static void test_bad_options(void)
 		{ "provider_dir=", "provider_dir=", "an absolute path" },
 		{ "provider_dir", "provider_dir", "an absolute path" },
 		{ "wait_warm=maybe", "wait_warm=maybe", "on or off" },
+		{ "log_level=loud", "log_level=loud", "notice" },
+		{ "log_level", "log_level", "notice" },
 		{ "remount=ro", "remount=ro", "no value" },
 		{ "provider=a/b", "provider=a/b", "letters, digits" },
 		{ "config=", "config=", "path of a file" },
