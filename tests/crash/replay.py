@@ -12,9 +12,8 @@ import struct
 RECORD_FORMAT = struct.Struct('=QQQ')
 WRITE, ZERO, FLUSH = 1, 2, 3
 
-SECTOR = 512
-# Disks tear a write between sectors. Of ext4's superblock, which has two of them under one checksum, every
-# filesystem relies on it that they do not: nothing may be torn in the first block.
+# Of ext4's superblock, which has two sectors under one checksum, every filesystem relies on it that disks do not tear it:
+# nothing may be torn in the first block.
 NEVER_TORN_BYTES = 4096
 
 # How what follows the last flush gets to the disk.
@@ -44,7 +43,10 @@ class DiskLog:
         self.flush_indexes = [i for i, record in enumerate(self.records) if record.type == FLUSH]
         self.flush_ends = [self.records[i].end for i in self.flush_indexes]
 
-    def close(self):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
         self.data.close()
         self.file.close()
 
@@ -63,8 +65,8 @@ class DiskLog:
 
 
 class Cut:
-    """One power cut: after that many flushes, with `extras`: (record, the sectors of it that are there, or None for all
-    of them). `log_end`: nothing later in the log is there."""
+    """One power cut: after that many flushes, with `extras`: (record, what of its data is there, as (start, end), or None
+    for all of it). `log_end`: nothing later in the log is there."""
 
     def __init__(self, n_flushes, manner, extras, log_end):
         self.n_flushes = n_flushes
@@ -76,17 +78,26 @@ class Cut:
         return f'cut after flush {self.n_flushes}, {self.manner} of the next {len(self.extras)} writes'
 
 
-def torn(record, random):
-    """Which sectors of a write came through: up to a point, or here and there."""
-    sectors = range(record.length // SECTOR)
-    if record.type != WRITE or record.offset < NEVER_TORN_BYTES or len(sectors) < 2:
+def whole_pieces(record, whole_bytes):
+    """A write's data in pieces, (start, end), that end where the disk has a multiple of so many bytes."""
+    first = whole_bytes - record.offset % whole_bytes
+    edges = [0, *range(first, record.length, whole_bytes), record.length]
+    return list(zip(edges, edges[1:]))
+
+
+def torn(record, whole_bytes, random):
+    """What of a write came through: up to a point, or here and there."""
+    if record.type != WRITE or record.offset < NEVER_TORN_BYTES:
+        return None
+    pieces = whole_pieces(record, whole_bytes)
+    if len(pieces) < 2:
         return None
     if random.random() < 0.5:
-        return set(sectors[:random.randrange(len(sectors))])
-    return {sector for sector in sectors if random.random() < 0.5}
+        return pieces[:random.randrange(len(pieces))]
+    return [piece for piece in pieces if random.random() < 0.5]
 
 
-def make_cut(log, n_flushes, manner, random):
+def make_cut(log, n_flushes, manner, whole_bytes, random):
     following = log.between(n_flushes)
     if manner == 'none':
         chosen = []
@@ -95,19 +106,26 @@ def make_cut(log, n_flushes, manner, random):
     else:
         share = random.choice((0.1, 0.5, 0.9))
         chosen = [record for record in following if random.random() < share]
-    extras = [(record, torn(record, random) if manner == 'torn' and random.random() < 0.5 else None)
+    extras = [(record, torn(record, whole_bytes, random) if manner == 'torn' and random.random() < 0.5 else None)
               for record in chosen]
     log_end = log.flush_ends[n_flushes - 1] if n_flushes > 0 else 0
     return Cut(n_flushes, manner, extras, max([log_end] + [record.end for record in chosen]))
 
 
-def choose_cuts(log, start, count, random):
+def choose_cuts(log, start, count, whole_bytes, random):
     """That many cuts, in order, from the position `start` of the log on: spread over all flushes there are."""
     flushes = range(log.flushes_before(start), len(log.flush_ends) + 1)
     points = []
     while len(points) < count:
         points += random.sample(flushes, min(len(flushes), count - len(points)))
-    return [make_cut(log, n_flushes, random.choice(MANNERS), random) for n_flushes in sorted(points)]
+    return [make_cut(log, n_flushes, random.choice(MANNERS), whole_bytes, random) for n_flushes in sorted(points)]
+
+
+def every_cut(log, start, whole_bytes, random):
+    """Each flush from the position `start` on as it is, and with some of what follows it."""
+    return [make_cut(log, n_flushes, manner, whole_bytes, random)
+            for n_flushes in range(log.flushes_before(start), len(log.flush_ends) + 1)
+            for manner in ('none', random.choice(MANNERS[1:]))]
 
 
 def copy_sparse(source, target):
@@ -140,26 +158,28 @@ class Replay:
         self.fd = os.open(self.running, os.O_RDWR | os.O_CLOEXEC)
         self.n_applied = 0
 
-    def close(self):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
         os.close(self.fd)
         for path in (self.running, self.cut):
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
 
-    def _apply(self, fd, record, sectors=None):
+    def _apply(self, fd, record, pieces=None):
         if record.type == ZERO:
             # The image has only holes where nothing was written, and the copies need to stay small.
             position, left = record.offset, record.length
             while left:
                 n = os.pwrite(fd, bytes(min(left, 1 << 20)), position)
                 position, left = position + n, left - n
-        elif record.type == WRITE and sectors is None:
+        elif record.type == WRITE and pieces is None:
             os.pwrite(fd, self.log.payload(record), record.offset)
         elif record.type == WRITE:
             payload = self.log.payload(record)
-            for sector in sectors:
-                start = sector * SECTOR
-                os.pwrite(fd, payload[start:start + SECTOR], record.offset + start)
+            for start, end in pieces:
+                os.pwrite(fd, payload[start:end], record.offset + start)
 
     def image_of(self, cut):
         """The path of the disk after this cut. Cuts come in order; the path is good until the next."""
@@ -169,6 +189,6 @@ class Replay:
             self.n_applied += 1
         copy_sparse(self.running, self.cut)
         with open(self.cut, 'r+b', buffering=0) as file:
-            for record, sectors in cut.extras:
-                self._apply(file.fileno(), record, sectors)
+            for record, pieces in cut.extras:
+                self._apply(file.fileno(), record, pieces)
         return self.cut

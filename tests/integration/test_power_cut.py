@@ -18,7 +18,7 @@ from warmfs import MI
 SEED = int(os.environ.get('WARMFS_TEST_SEED', random.randrange(1 << 32)))
 SIZE = 1 * MI
 N_CUTS = 24
-FILESYSTEMS = {'ext4': (64 * MI, []), 'xfs': (320 * MI, ['nouuid'])}
+FILESYSTEMS = {'ext4': (64 * MI, []), 'xfs': (320 * MI, ['-o', 'nouuid'])}
 
 
 class Log:
@@ -56,18 +56,10 @@ class Log:
         self.synced = len(self.data)
 
 
-def run(*argv):
-    done = subprocess.run([str(arg) for arg in argv], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                          check=False)
-    assert done.returncode == 0, (argv, done.stdout, done.stderr)
-    return done.stdout
-
-
 def losses(image, point, mount_options, logs, loose_tail):
     """What the copy lacks, after it was recovered."""
     found = []
-    run('mount', '-o', ','.join(['loop', *mount_options]), image, point)
-    try:
+    with warmfs.mounted_image(image, point, *mount_options):
         source = point / 'source'
         command, environment = warmfs.warmfs_command('--check', source)
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -88,8 +80,6 @@ def losses(image, point, mount_options, logs, loose_tail):
                 source / '.warmfs/pool' / name).st_nlink > 1]
             if ready:
                 found.append(f'still live: {ready}')
-    finally:
-        run('umount', point)
     return found
 
 

@@ -158,6 +158,45 @@ def abort_connection(dev):
         os.rmdir(control)
 
 
+def loop_devices_of(image):
+    return run('losetup', '--noheadings', '--output', 'NAME', '--associated', image).split()
+
+
+@contextlib.contextmanager
+def loop_device(image, *options):
+    """A loop device for a file that must have none; when this ends it has none again, and may be changed.
+
+    Not by `mount -o loop`: umount does not wait for the device's end, which comes late if somebody else looks at it just
+    then, and the next mount takes the same one again, with what its cache has of the file as it was.
+    """
+    device = run('losetup', '--find', '--show', *options, image).strip()
+    try:
+        found = loop_devices_of(image)
+        if found != [device]:
+            raise TestError(f'{image} belongs to {found}, not to {device} alone')
+        yield device
+    finally:
+        run('losetup', '--detach', device)
+        wait_until(lambda: not loop_devices_of(image), what=f'the end of {device}')
+
+
+@contextlib.contextmanager
+def mounted_image(image, point, *options):
+    """Mounts what is in a file, with a loop device that has ended with the mount."""
+    with loop_device(image) as device, mounted(device, point, *options):
+        yield point
+
+
+@contextlib.contextmanager
+def mounted(device, point, *options):
+    point.mkdir(exist_ok=True)
+    run('mount', *options, device, point)
+    try:
+        yield point
+    finally:
+        run('umount', point)
+
+
 @contextlib.contextmanager
 def loop_fs(fstype, size, directory, mkfs_options=(), mount_options=''):
     """A fresh filesystem (ext4 or xfs) of that many bytes on a loop device; yields its mount point."""
