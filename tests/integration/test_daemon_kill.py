@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The daemon is killed while applications write: what a write has acknowledged is there, synced or not.
 
-WARMFS_TEST_SEED repeats the moments and the data.
+WARMFS_TEST_SEED repeats the moments and the data; with WARMFS_TEST_LONG there are 200 kills.
 """
 
 import mmap
@@ -20,8 +20,9 @@ CAPACITY = 256 * KI
 # One in ten files outgrows its segment.
 FILE_BYTES = (20 * KI, 280 * KI)
 N_WRITERS = 2
-# A sanitizer's daemon takes its time to start.
-N_KILLS = 200 if warmfs.SLOW == 1 else 20
+LONG = bool(os.environ.get('WARMFS_TEST_LONG'))
+# Each way; a sanitizer's daemon takes its time to start.
+N_KILLS = 200 if LONG else 30 if warmfs.SLOW == 1 else 10
 STATE = struct.Struct('<QQQ')
 
 
@@ -71,7 +72,7 @@ def check(directory, seed, writer, state):
     assert data == content(seed, writer, number)[:len(data)]
 
 
-@pytest.mark.limit(240)
+@pytest.mark.limit(1200 if LONG else 240)
 @pytest.mark.parametrize('way', ['passthrough', 'daemon'])
 def test_nothing_is_lost(warm, workdir, way):
     print(f'WARMFS_TEST_SEED={SEED}')
@@ -81,7 +82,7 @@ def test_nothing_is_lost(warm, workdir, way):
     states = [mmap.mmap(-1, mmap.PAGESIZE) for _ in range(N_WRITERS)]
     written = 0
     mount = warm(*options)
-    for kill in range(N_KILLS // 2):
+    for kill in range(N_KILLS):
         seed = f'{SEED} {kill}'
         for state in states:
             state[:STATE.size] = STATE.pack(0, 0, 0)
