@@ -86,6 +86,8 @@ typedef struct File {
 	uint64_t length;
 	bool append;
 	bool dsync;
+	/* Nobody can map it: then warmfs relies on more. */
+	bool write_only;
 } File;
 
 typedef struct Load {
@@ -220,7 +222,7 @@ static void open_file(Load *load, File *file, int flags)
 	name_of(load, file, name);
 	file->append = strcmp(load->kind, "mapped") != 0 && chance(load, 50);
 	file->dsync = chance(load, 20);
-	flags |= O_RDWR | O_CLOEXEC | (file->append ? O_APPEND : 0);
+	flags |= (file->write_only ? O_WRONLY : O_RDWR) | O_CLOEXEC | (file->append ? O_APPEND : 0);
 	flags |= file->dsync && !load->broken ? O_DSYNC : 0;
 	file->fd = openat(load->dir_fd, name, flags, 0600);
 }
@@ -231,7 +233,7 @@ static void create(Load *load, File *file)
 	struct stat attr;
 	bool ok;
 
-	*file = (File){ .fd = -1, .number = load->n_files++ };
+	*file = (File){ .fd = -1, .number = load->n_files++, .write_only = chance(load, 50) };
 	op = begin(load, OP_CREATE, file->number);
 	start(op);
 	open_file(load, file, O_CREAT | O_EXCL);
@@ -250,7 +252,7 @@ static void fill(Load *load, Op *op, uint8_t data[static RECORD_MAX])
 	unsigned dice = (unsigned)below(load, 100);
 
 	op->pattern = (uint32_t)below(load, PATTERN_BYTES - RECORD_MAX);
-	op->n_zeros = dice < 6 ? (uint32_t)op->length : dice < 25 ? (uint32_t)below(load, op->length + 1) : 0;
+	op->n_zeros = dice < 6 ? (uint32_t)op->length : dice < 40 ? (uint32_t)below(load, op->length + 1) : 0;
 	memcpy(data, load->pattern + op->pattern, op->length);
 	memset(data + op->length - op->n_zeros, 0, op->n_zeros);
 }
@@ -330,7 +332,7 @@ static void overwrite_mapped(Load *load, File *file)
 
 	bool synced = chance(load, 60);
 
-	if (file->length == 0)
+	if (file->write_only || file->length == 0)
 		return;
 	/* msync promises the bytes. That the file is long enough for them was natively promised with it; of an append
 	 * segment, whose daemon does not hear of it, only a sync of the file promises that. */
