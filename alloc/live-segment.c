@@ -6,8 +6,11 @@
 #include <unistd.h>
 
 #include "alloc/cleanup.h"
+#include "alloc/data-sum.h"
 #include "alloc/reservation.h"
-#include "alloc/segment-trailer.h"
+
+/* Of what was written before, for a sum. */
+#define READ_BACK_MAX (64 * 1024)
 
 int live_segment_new(const LivePlace *place, const Segment *segment, LiveSegment **ret_live)
 {
@@ -120,46 +123,68 @@ static void show_times_locked(LiveSegment *live)
 	live->own_ctime = live->seen_ctime;
 }
 
-/* Durable with the next sync. */
+static bool lasts(const LengthRecord *record, uint64_t length)
+{
+	return record->length >= length && !length_record_has_sum(record);
+}
+
+/* Durable with the next sync. The last durable one stays, whatever becomes of this. */
+static int write_record_locked(LiveSegment *live, LengthRecord record)
+{
+	int r;
+
+	do
+		record.sequence = ++live->n_records;
+	while (segment_trailer_same_slot(record.sequence, live->durable.sequence));
+	r = segment_trailer_record(live->place->sys, live->fd, live->capacity_bytes, live->name,
+				   &record);
+	if (r == 0)
+		live->recorded = record;
+	return r;
+}
+
 static int record_locked(LiveSegment *live, uint64_t length)
 {
 	struct stat before;
-	int r;
+	int r = stat_locked(live, &before);
 
-	if (live->recorded_length >= length)
-		return 0;
-	r = stat_locked(live, &before);
 	if (r == 0)
-		r = segment_trailer_record(live->place->sys, live->fd, live->capacity_bytes,
-					   live->name, ++live->n_records, length);
-	if (r == 0)
-		r = keep_times_locked(live, &before);
-	if (r == 0)
-		live->recorded_length = length;
-	return r;
+		r = write_record_locked(live,
+					(LengthRecord){ .length = length, .sum_start = length });
+	return r == 0 ? keep_times_locked(live, &before) : r;
 }
 
-static int synced_locked(LiveSegment *live, int r, uint64_t recorded_length)
+static int synced_locked(LiveSegment *live, int r, const LengthRecord *recorded)
 {
 	/* A page that could not be written is not tried again by itself. */
 	if (r < 0)
-		live->recorded_length = live->durable_length;
-	else
-		live->durable_length = MAX(live->durable_length, recorded_length);
+		live->recorded = live->durable;
+	else if (recorded->sequence > live->durable.sequence)
+		live->durable = *recorded;
 	return r;
 }
 
+/* Whatever then happens to the data. */
 static int record_durable_locked(LiveSegment *live, uint64_t length)
 {
 	const Sys *sys = live->place->sys;
-	int r;
+	LengthRecord recorded;
+	int r = 0;
 
-	if (live->durable_length >= length)
+	if (lasts(&live->durable, length))
 		return 0;
-	r = record_locked(live, length);
+	if (!lasts(&live->recorded, length))
+		r = record_locked(live, length);
+	recorded = live->recorded;
 	if (r == 0)
 		r = sys->fdatasync(sys, live->fd);
-	return synced_locked(live, r, live->recorded_length);
+	return synced_locked(live, r, &recorded);
+}
+
+static uint64_t promised_length(const LiveSegment *live)
+{
+	return live->n_syncing > 0 ? MAX(live->synced_length, live->syncing_length)
+				   : live->synced_length;
 }
 
 static int write_fully(const Sys *sys, int fd, const char *data, size_t size, off_t offset)
@@ -229,7 +254,7 @@ int live_segment_expect_mapping(LiveSegment *live)
 	if (live->may_be_mapped || live->sealed)
 		return 0;
 	live->may_be_mapped = true;
-	return record_durable_locked(live, live->synced_length);
+	return record_durable_locked(live, promised_length(live));
 }
 
 size_t live_segment_readable(LiveSegment *live, off_t offset, size_t size)
@@ -242,23 +267,48 @@ size_t live_segment_readable(LiveSegment *live, off_t offset, size_t size)
 	return MIN(size, live->length - offset);
 }
 
-/* Whether the last non-zero byte of what was synced, by which its length would be known, becomes
- * zero. */
-static bool hides_synced_end(const LiveSegment *live, const char *data, uint64_t offset,
-			     size_t size)
+static bool sum_covers(const LengthRecord *record, uint64_t offset, size_t size)
+{
+	return length_record_has_sum(record) && offset < record->length &&
+	       offset + size > record->sum_start;
+}
+
+/* Whether that by which a promised length would be known goes: the last non-zero byte becomes zero,
+ * or what a record has the sum of changes. What will show the length of a sync that is under way
+ * is not looked at closely. */
+static bool hides_promised_end(const LiveSegment *live, const char *data, uint64_t offset,
+			       size_t size)
 {
 	uint64_t end = live->synced_length;
 
-	return end > live->durable_length && offset < end && offset + size >= end &&
-	       data[end - 1 - offset] == 0;
+	if (end > live->durable.length && offset < end && offset + size >= end &&
+	    data[end - 1 - offset] == 0)
+		return true;
+	return sum_covers(&live->durable, offset, size) ||
+	       (live->n_syncing > 0 && offset < live->syncing_length);
+}
+
+static int keep_promise_locked(LiveSegment *live, const char *data, uint64_t offset, size_t size)
+{
+	int r = 0;
+
+	if (hides_promised_end(live, data, offset, size))
+		r = record_durable_locked(live, promised_length(live));
+	/* No promise rests on it. */
+	if (r == 0 && sum_covers(&live->recorded, offset, size))
+		live->recorded = live->durable;
+	return r;
 }
 
 /* The file is cut here and now; what remains to be done for it is live_segment_finish's. */
 static int seal_locked(LiveSegment *live, uint64_t length)
 {
 	const Sys *sys = live->place->sys;
-	int r = sys->ftruncate(sys, live->fd, length);
+	/* The cut gets to the disk at some time, and before it what is written from now on may. */
+	int r = record_durable_locked(live, promised_length(live));
 
+	if (r == 0)
+		r = sys->ftruncate(sys, live->fd, length);
 	if (r < 0)
 		return r;
 	set_length_locked(live, length);
@@ -294,8 +344,8 @@ static ssize_t write_locked(LiveSegment *live, const char *data, size_t size, ui
 		r = seal_unseen_locked(live);
 	else if (offset > live->length)
 		r = clean_tail_locked(live, &last);
-	if (r == 0 && !live->sealed && hides_synced_end(live, data, offset, size))
-		r = record_durable_locked(live, live->synced_length);
+	if (r == 0 && !live->sealed)
+		r = keep_promise_locked(live, data, offset, size);
 	if (r < 0)
 		return r;
 	n = sys->pwrite(sys, live->fd, data, size, offset);
@@ -306,16 +356,59 @@ static ssize_t write_locked(LiveSegment *live, const char *data, size_t size, ui
 	return n;
 }
 
-/* On its way to the disk while the application is on its way to asking for that. */
-static void push_if_synced_soon_locked(LiveSegment *live, off_t offset, size_t size)
+/* Of what no sync or record without a sum has covered yet. False if that is nothing, or too much.
+ */
+static bool sum_new_data_locked(const LiveSegment *live, const char *data, uint64_t offset,
+				LengthRecord *record)
 {
-	sync_forecast_note_write(&live->forecast);
-	if (!live->sealed && sync_forecast_is_due(&live->forecast))
-		live->place->sys->sync_file_range(live->place->sys, live->fd, offset, size,
-						  SYNC_FILE_RANGE_WRITE);
+	uint64_t start = MAX(live->synced_length, live->durable.length);
+
+	if (start >= live->length || live->length - start > SEGMENT_TRAILER_SUM_MAX)
+		return false;
+	record->sum_start = start;
+	if (offset <= start) {
+		record->sum = data_sum(data + (start - offset), live->length - start, 0);
+		return true;
+	}
+	return live->length - start <= READ_BACK_MAX &&
+	       data_sum_of_file(live->place->sys, live->fd, start, live->length, &record->sum) == 0;
 }
 
-ssize_t live_segment_write(LiveSegment *live, const void *data, size_t size, off_t offset)
+/* If the sync that is about to come would have to record the length, and the data that makes the
+ * file that long will not change unseen. That it can fail is no matter: then the sync does it. */
+static bool record_ahead_locked(LiveSegment *live, const char *data, size_t size, uint64_t offset)
+{
+	LengthRecord record = { .length = live->length };
+
+	return !live->may_be_mapped && offset + size == live->length && data[size - 1] == 0 &&
+	       live->recorded.length < live->length &&
+	       sum_new_data_locked(live, data, offset, &record) &&
+	       write_record_locked(live, record) == 0;
+}
+
+/* On its way to the disk while the application is on its way to asking for that. */
+static void prepare_sync_locked(LiveSegment *live, const char *data, size_t size, uint64_t offset,
+				bool synced_next)
+{
+	bool due, recorded = false;
+	uint64_t end = offset + size;
+
+	sync_forecast_note_write(&live->forecast);
+	if (live->sealed)
+		return;
+	due = sync_forecast_is_due(&live->forecast);
+	if (due || synced_next || sync_forecast_is_likely(&live->forecast))
+		recorded = record_ahead_locked(live, data, size, offset);
+	if (!due || synced_next)
+		return;
+	if (recorded)
+		end = segment_trailer_end(live->capacity_bytes);
+	live->place->sys->sync_file_range(live->place->sys, live->fd, offset, end - offset,
+					  SYNC_FILE_RANGE_WRITE);
+}
+
+ssize_t live_segment_write(LiveSegment *live, const void *data, size_t size, off_t offset,
+			   bool synced_next)
 {
 	ssize_t n;
 
@@ -324,7 +417,7 @@ ssize_t live_segment_write(LiveSegment *live, const void *data, size_t size, off
 		return live->place->sys->pwrite(live->place->sys, live->fd, data, size, offset);
 	n = write_locked(live, data, size, offset);
 	if (n > 0)
-		push_if_synced_soon_locked(live, offset, n);
+		prepare_sync_locked(live, data, n, offset, synced_next);
 	return n;
 }
 
@@ -419,30 +512,41 @@ off_t live_segment_seek(LiveSegment *live, off_t offset, int whence)
 	return whence == SEEK_DATA ? offset : (off_t)live->length;
 }
 
+/* What is needed for its length to be known after a power cut. */
+static int record_for_sync_locked(LiveSegment *live)
+{
+	char last;
+	int r = clean_tail_locked(live, &last);
+
+	if (r == 0 && (live->may_be_mapped ? !lasts(&live->recorded, live->length)
+					   : last == 0 && live->recorded.length < live->length))
+		r = record_locked(live, live->length);
+	return r;
+}
+
 int live_segment_sync(LiveSegment *live, int fd, bool data_only)
 {
 	const Sys *sys = live->place->sys;
-	uint64_t length, recorded_length;
-	char last = 0;
+	LengthRecord recorded;
+	uint64_t length;
 	int r = 0;
 
 	mutex_lock(&live->lock);
 	sync_forecast_note_sync(&live->forecast);
 	length = live->length;
-	if (!live->sealed) {
-		r = clean_tail_locked(live, &last);
-		if (r == 0 && (last == 0 || live->may_be_mapped))
-			r = record_locked(live, length);
-	}
-	recorded_length = live->recorded_length;
+	if (!live->sealed)
+		r = record_for_sync_locked(live);
+	recorded = live->recorded;
+	live->syncing_length = live->n_syncing++ > 0 ? MAX(live->syncing_length, length) : length;
 	mutex_unlock(&live->lock);
 	if (r == 0)
 		r = data_only ? sys->fdatasync(sys, fd) : sys->fsync(sys, fd);
 
 	MUTEX_SCOPE(&live->lock);
+	live->n_syncing--;
 	if (r == 0)
 		live->synced_length = MAX(live->synced_length, length);
-	return synced_locked(live, r, recorded_length);
+	return synced_locked(live, r, &recorded);
 }
 
 int live_segment_stat(LiveSegment *live, struct stat *ret_attr)

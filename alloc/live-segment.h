@@ -16,6 +16,10 @@
  * a synced length that is not recorded is overwritten with a zero, it is recorded. Where stores
  * through a mapping, which nobody tells us of, may put a zero there, every sync records it.
  *
+ * A write that ends in a zero, and is likely to be synced, records the length at once, with the sum
+ * of the data: then both get to the disk in one go, and the sync has nothing to write. Before what
+ * the sum covers is overwritten, the length is recorded again, without one.
+ *
  * Sealing cuts the file to its length; from then on it is a plain one, also for those who still
  * have it open. What makes it shorter, or longer than its capacity, seals it.
  *
@@ -31,6 +35,7 @@
 #include <sys/types.h>
 
 #include "alloc/live-table.h"
+#include "alloc/segment-trailer.h"
 #include "alloc/segment.h"
 #include "alloc/sync-forecast.h"
 #include "alloc/sync.h"
@@ -59,10 +64,13 @@ typedef struct LiveSegment {
 	Mutex lock;
 	/* Protected by lock. */
 	uint64_t length;
+	/* What a sync has promised, and what those that are under way will have. */
 	uint64_t synced_length;
-	/* The trailer's: as written, and how much of that is known to be on the disk. */
-	uint64_t recorded_length;
-	uint64_t durable_length;
+	uint64_t syncing_length;
+	unsigned n_syncing;
+	/* The trailer's newest records: as written, and as known to be on the disk. */
+	LengthRecord recorded;
+	LengthRecord durable;
 	uint64_t n_records;
 	bool may_be_mapped;
 	SyncForecast forecast;
@@ -94,14 +102,15 @@ void live_segment_free(LiveSegment *live);
 int live_segment_expect_mapping(LiveSegment *live);
 /* How many of `size` bytes at `offset` may be read from live->fd. */
 size_t live_segment_readable(LiveSegment *live, off_t offset, size_t size);
-/* Bytes written, as pwrite. */
-ssize_t live_segment_write(LiveSegment *live, const void *data, size_t size, off_t offset);
+/* Bytes written, as pwrite. `synced_next`: the caller is going to sync it at once. */
+ssize_t live_segment_write(LiveSegment *live, const void *data, size_t size, off_t offset,
+			   bool synced_next);
 int live_segment_truncate(LiveSegment *live, off_t size);
 int live_segment_fallocate(LiveSegment *live, int mode, off_t offset, off_t length);
 /* lseek's SEEK_DATA and SEEK_HOLE (and whatever else, on the file itself). */
 off_t live_segment_seek(LiveSegment *live, off_t offset, int whence);
-/* Data and length are on the disk on return. `fd` is the caller's own of the file: so each open file
- * hears of a failed write-back once, as natively. */
+/* Data and length are on the disk on return. `fd` is the caller's own of the file: so each open
+ * file hears of a failed write-back once, as natively. */
 int live_segment_sync(LiveSegment *live, int fd, bool data_only);
 /* What applications are to see of its file: its length, and not its second name. Either sort. */
 int live_segment_stat(LiveSegment *live, struct stat *ret_attr);

@@ -32,6 +32,12 @@ static inline void sync_forecast_note_sync(SyncForecast *forecast)
 	forecast->n_writes = 0;
 }
 
+/* Whether one may: for what costs little and is then done. */
+static inline bool sync_forecast_is_likely(const SyncForecast *forecast)
+{
+	return forecast->n_writes_before > 0 && forecast->n_writes == 1;
+}
+
 /* Whether a sync follows the write that was noted last. */
 static inline bool sync_forecast_is_due(const SyncForecast *forecast)
 {

@@ -69,7 +69,7 @@ void op_read(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t offset, struc
 }
 
 /* In one piece: its last byte matters. */
-static ssize_t write_live(Fs *fs, LiveSegment *live, struct fuse_bufvec *data, off_t offset)
+static ssize_t write_live(Fs *fs, LiveSegment *live, struct fuse_bufvec *data, off_t offset, bool synced)
 {
 	size_t size = fuse_buf_size(data);
 	struct fuse_bufvec copy = FUSE_BUFVEC_INIT(size);
@@ -85,7 +85,7 @@ static ssize_t write_live(Fs *fs, LiveSegment *live, struct fuse_bufvec *data, o
 	}
 	size = n;
 	do
-		n = live_segment_write(live, in_memory ? data->buf[0].mem : allocated, size, offset);
+		n = live_segment_write(live, in_memory ? data->buf[0].mem : allocated, size, offset, synced);
 	while (n == -ENOSPC && fs->service && allocate_service_give_way(fs->service));
 	return n;
 }
@@ -119,6 +119,8 @@ void op_write_buf(fuse_req_t req, fuse_ino_t nodeid, struct fuse_bufvec *data, o
 {
 	Fs *fs = fs_of(req);
 	FileHandle *handle = file_handle(fs, fi);
+	/* The descriptor has the flags it was opened with; a single write may ask for more (RWF_DSYNC). */
+	bool synced = fi->flags & O_SYNC & (handle->live ? -1 : ~handle->flags);
 	ssize_t n;
 
 	(void)nodeid;
@@ -126,11 +128,10 @@ void op_write_buf(fuse_req_t req, fuse_ino_t nodeid, struct fuse_bufvec *data, o
 		ownership_drop_set_ids(handle->fd);
 	/* The kernel knows the end (all that changes it passes by it), and so where to append. */
 	if (handle->live)
-		n = write_live(fs, handle->live, data, offset);
+		n = write_live(fs, handle->live, data, offset, synced);
 	else
 		n = write_all(fs, handle->fd, data, offset);
-	/* The descriptor has the flags it was opened with; a single write may ask for more (RWF_DSYNC). */
-	if (n > 0 && (fi->flags & O_SYNC & (handle->live ? -1 : ~handle->flags))) {
+	if (n > 0 && synced) {
 		int r = sync_handle(handle, true);
 
 		n = r < 0 ? r : n;

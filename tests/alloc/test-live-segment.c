@@ -100,7 +100,7 @@ static uint64_t recorded_length(Fixture *f)
 
 static void write_at(Fixture *f, const char *data, size_t size, off_t offset)
 {
-	g_assert_cmpint(live_segment_write(f->live, data, size, offset), ==, size);
+	g_assert_cmpint(live_segment_write(f->live, data, size, offset, false), ==, size);
 }
 
 static off_t file_size(const Fixture *f)
@@ -146,7 +146,7 @@ static void test_past_capacity(void)
 	fixture_init(&f);
 	write_at(&f, "hello", 5, 0);
 	fake_sys_fail(&f.sys, FAKE_SYS_FTRUNCATE, 1, 1, -EIO);
-	g_assert_cmpint(live_segment_write(f.live, "far", 3, CAPACITY_BYTES - 1), ==, -EIO);
+	g_assert_cmpint(live_segment_write(f.live, "far", 3, CAPACITY_BYTES - 1, false), ==, -EIO);
 	expect_length(&f, 5);
 	write_at(&f, "far", 3, CAPACITY_BYTES - 1);
 	g_assert_cmpint(file_size(&f), ==, CAPACITY_BYTES + 2);
@@ -315,7 +315,8 @@ static void write_and_sync(Fixture *f, unsigned n_writes)
 	g_assert_cmpint(live_segment_sync(f->live, f->live->fd, true), ==, 0);
 }
 
-/* What is synced after every second write goes to the disk with each second one, until that changes. */
+/* What is synced after every second write goes to the disk with each second one, until that
+ * changes. */
 static void test_written_ahead(void)
 {
 	Fixture f;
@@ -343,6 +344,232 @@ static void test_written_ahead(void)
 	fixture_deinit(&f);
 }
 
+/* How often a length was recorded. */
+static unsigned n_records(Fixture *f)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < fake_sys_count(&f->sys, FAKE_SYS_PWRITE); i++)
+		if (fake_sys_record(&f->sys, FAKE_SYS_PWRITE, i).offset >= CAPACITY_BYTES)
+			n++;
+	return n;
+}
+
+static uint64_t last_record_offset(Fixture *f)
+{
+	unsigned n = fake_sys_count(&f->sys, FAKE_SYS_PWRITE);
+
+	return fake_sys_record(&f->sys, FAKE_SYS_PWRITE, n - 1).offset;
+}
+
+static void sync_data(Fixture *f)
+{
+	g_assert_cmpint(live_segment_sync(f->live, f->live->fd, true), ==, 0);
+}
+
+/* What a power cut would leave while that byte is not on the disk. */
+static uint64_t recorded_without(Fixture *f, off_t offset)
+{
+	char was, lost = '?';
+	uint64_t length;
+
+	g_assert_cmpint(pread(f->live->fd, &was, 1, offset), ==, 1);
+	g_assert_cmpint(pwrite(f->live->fd, &lost, 1, offset), ==, 1);
+	length = recorded_length(f);
+	g_assert_cmpint(pwrite(f->live->fd, &was, 1, offset), ==, 1);
+	return length;
+}
+
+/* The record goes with the data that is about to be synced, and holds only with it. */
+static void test_recorded_ahead(void)
+{
+	Fixture f;
+
+	fixture_init(&f);
+	write_at(&f, "one\0", 4, 0);
+	g_assert_cmpuint(n_records(&f), ==, 0);
+	sync_data(&f);
+	g_assert_cmpuint(n_records(&f), ==, 1);
+	unsigned n_fstats = fake_sys_count(&f.sys, FAKE_SYS_FSTAT);
+	for (uint64_t n = 2; n < 20; n++) {
+		write_at(&f, "more\0\0\0\0", 8, f.live->length);
+		g_assert_cmpuint(n_records(&f), ==, n);
+		g_assert_cmpuint(recorded_length(&f), ==, f.live->length);
+		g_assert_cmpuint(recorded_without(&f, f.live->length - 8), ==, f.live->length - 8);
+		g_assert_cmpuint(recorded_without(&f, f.live->length - 1), ==, f.live->length - 8);
+		sync_data(&f);
+		g_assert_cmpuint(n_records(&f), ==, n);
+	}
+	/* Which would make every later write move the times. */
+	g_assert_cmpuint(fake_sys_count(&f.sys, FAKE_SYS_FSTAT), ==, n_fstats);
+	/* Not what is not likely to be synced, or shows its length by itself. */
+	write_at(&f, "text", 4, f.live->length);
+	write_at(&f, "more\0", 5, f.live->length);
+	g_assert_cmpuint(n_records(&f), ==, 19);
+	fixture_deinit(&f);
+}
+
+static void test_recorded_ahead_of_several_writes(void)
+{
+	Fixture f;
+	uint64_t start;
+
+	fixture_init(&f);
+	for (unsigned i = 0; i <= SYNC_FORECAST_ALIKE; i++)
+		write_and_sync(&f, 2);
+	start = f.live->length;
+	write_at(&f, "head", 4, start);
+	write_at(&f, "tail\0", 5, start + 4);
+	g_assert_cmpuint(recorded_length(&f), ==, start + 9);
+	g_assert_cmpuint(recorded_without(&f, start), ==, 0);
+	/* One push for both. */
+	g_assert_cmpuint(n_pushed(&f), ==, 1);
+	FakeSysRecord pushed = fake_sys_record(&f.sys, FAKE_SYS_SYNC_FILE_RANGE, 0);
+	g_assert_cmpuint(pushed.offset + pushed.length, ==, segment_trailer_end(CAPACITY_BYTES));
+	fixture_deinit(&f);
+}
+
+/* A write with O_DSYNC is synced for sure, and at once: no use in pushing it. */
+static void test_synced_next(void)
+{
+	Fixture f;
+
+	fixture_init(&f);
+	for (unsigned i = 0; i < 10; i++) {
+		g_assert_cmpint(live_segment_write(f.live, "text\0", 5, f.live->length, true), ==,
+				5);
+		g_assert_cmpuint(recorded_length(&f), ==, f.live->length);
+		sync_data(&f);
+	}
+	g_assert_cmpuint(n_records(&f), ==, 10);
+	g_assert_cmpuint(n_pushed(&f), ==, 0);
+	g_assert_cmpuint(fake_sys_count(&f.sys, FAKE_SYS_FSTAT), ==, 0);
+	fixture_deinit(&f);
+}
+
+/* The promise then no longer rests on what is there. */
+static void test_summed_data_is_overwritten(void)
+{
+	Fixture f;
+
+	fixture_init(&f);
+	g_assert_cmpint(live_segment_write(f.live, "text\0", 5, 0, true), ==, 5);
+	/* Nothing was promised yet. */
+	unsigned n_flushes = fake_sys_count(&f.sys, FAKE_SYS_FDATASYNC);
+	write_at(&f, "T", 1, 0);
+	g_assert_cmpuint(fake_sys_count(&f.sys, FAKE_SYS_FDATASYNC), ==, n_flushes);
+	sync_data(&f);
+	g_assert_cmpuint(recorded_length(&f), ==, 5);
+	g_assert_cmpint(live_segment_write(f.live, "more\0", 5, 5, true), ==, 5);
+	sync_data(&f);
+	n_flushes = fake_sys_count(&f.sys, FAKE_SYS_FDATASYNC);
+	write_at(&f, "x", 1, 2);
+	g_assert_cmpuint(fake_sys_count(&f.sys, FAKE_SYS_FDATASYNC), ==, n_flushes);
+	fake_sys_fail(&f.sys, FAKE_SYS_FDATASYNC, 1, 1, -EIO);
+	g_assert_cmpint(live_segment_write(f.live, "x", 1, 7, false), ==, -EIO);
+	write_at(&f, "x", 1, 7);
+	g_assert_cmpuint(recorded_without(&f, 6), ==, 10);
+	n_flushes = fake_sys_count(&f.sys, FAKE_SYS_FDATASYNC);
+	write_at(&f, "y", 1, 7);
+	g_assert_cmpuint(fake_sys_count(&f.sys, FAKE_SYS_FDATASYNC), ==, n_flushes);
+	fixture_deinit(&f);
+}
+
+/* Stores would change it unseen. */
+static void test_summed_data_may_be_mapped(void)
+{
+	Fixture f;
+
+	fixture_init(&f);
+	g_assert_cmpint(live_segment_write(f.live, "text\0", 5, 0, true), ==, 5);
+	sync_data(&f);
+	fake_sys_fail(&f.sys, FAKE_SYS_FDATASYNC, 1, 1, -EIO);
+	g_assert_cmpint(live_segment_expect_mapping(f.live), ==, -EIO);
+	unsigned n_failed = n_records(&f);
+	sync_data(&f);
+	g_assert_cmpuint(n_records(&f), ==, n_failed + 1);
+	g_assert_cmpuint(recorded_without(&f, 1), ==, 5);
+	g_assert_cmpint(live_segment_write(f.live, "more\0", 5, 5, true), ==, 5);
+	g_assert_cmpuint(recorded_length(&f), ==, 5);
+	sync_data(&f);
+	g_assert_cmpuint(recorded_without(&f, 6), ==, 10);
+	fixture_deinit(&f);
+}
+
+/* The cut is on the disk some time later, and what is written to the plain file may be before. */
+static void test_promise_before_seal(void)
+{
+	Fixture f;
+
+	fixture_init(&f);
+	write_at(&f, "text", 4, 0);
+	sync_data(&f);
+	g_assert_cmpuint(n_records(&f), ==, 0);
+	g_assert_cmpint(live_segment_truncate(f.live, 2), ==, 0);
+	g_assert_cmpuint(n_records(&f), ==, 1);
+	FakeSysRecord cut = fake_sys_record(&f.sys, FAKE_SYS_FTRUNCATE, 0);
+	g_assert_cmpuint(cut.length, ==, 2);
+	g_assert_cmpuint(fake_sys_count(&f.sys, FAKE_SYS_FDATASYNC), ==, 2);
+	fixture_deinit(&f);
+}
+
+/* Whatever fails, the record that is on the disk stays there. */
+static void test_durable_record_stays(void)
+{
+	Fixture f;
+	uint64_t durable_at;
+
+	fixture_init(&f);
+	write_at(&f, "a\0", 2, 0);
+	sync_data(&f);
+	durable_at = last_record_offset(&f);
+	fake_sys_fail(&f.sys, FAKE_SYS_FDATASYNC, 1, 30, -EIO);
+	for (unsigned i = 0; i < 30; i++) {
+		write_at(&f, "b", 1, f.live->length);
+		write_at(&f, "\0", 1, f.live->length);
+		g_assert_cmpint(live_segment_sync(f.live, f.live->fd, true), ==, -EIO);
+		g_assert_cmpuint(last_record_offset(&f), !=, durable_at);
+	}
+	sync_data(&f);
+	g_assert_cmpuint(recorded_length(&f), ==, 62);
+	fixture_deinit(&f);
+}
+
+/* Once, while a flush is under way. */
+static void zero_the_end(void *arg, FakeSysCall call)
+{
+	Fixture *f = arg;
+
+	if (call != FAKE_SYS_FDATASYNC || !f)
+		return;
+	f->sys.before_arg = NULL;
+	write_at(f, "\0", 1, f->live->length - 1);
+}
+
+/* The sync counts on a byte that shows the length, or on a record's sum. */
+static void test_end_vanishes_while_syncing(void)
+{
+	static const char *ends[] = { "x", "\0" };
+
+	for (size_t i = 0; i < G_N_ELEMENTS(ends); i++) {
+		Fixture f;
+
+		fixture_init(&f);
+		write_at(&f, "text", 4, 0);
+		sync_data(&f);
+		write_at(&f, "more", 4, 4);
+		g_assert_cmpint(live_segment_write(f.live, ends[i], 1, 8, true), ==, 1);
+		f.sys.before = zero_the_end;
+		f.sys.before_arg = &f;
+		sync_data(&f);
+		g_assert_null(f.sys.before_arg);
+		g_assert_cmpuint(recorded_without(&f, 4), ==, 9);
+		/* Flushed by the one who made it zero. */
+		g_assert_cmpuint(fake_sys_count(&f.sys, FAKE_SYS_FDATASYNC), ==, 3);
+		fixture_deinit(&f);
+	}
+}
+
 static void test_failed_write(void)
 {
 	Fixture f;
@@ -350,10 +577,10 @@ static void test_failed_write(void)
 	fixture_init(&f);
 	write_at(&f, "abc", 3, 0);
 	fake_sys_fail(&f.sys, FAKE_SYS_PWRITE, 1, 1, -ENOSPC);
-	g_assert_cmpint(live_segment_write(f.live, "def", 3, 3), ==, -ENOSPC);
+	g_assert_cmpint(live_segment_write(f.live, "def", 3, 3, false), ==, -ENOSPC);
 	expect_length(&f, 3);
 	f.sys.short_write_bytes = 2;
-	g_assert_cmpint(live_segment_write(f.live, "def", 3, 3), ==, 2);
+	g_assert_cmpint(live_segment_write(f.live, "def", 3, 3, false), ==, 2);
 	expect_length(&f, 5);
 	fixture_deinit(&f);
 }
@@ -513,6 +740,15 @@ int main(int argc, char **argv)
 	test_add("/live-segment/times-of-clean-tail", test_times_of_clean_tail);
 	test_add("/live-segment/failed-sync", test_failed_sync);
 	test_add("/live-segment/written-ahead", test_written_ahead);
+	test_add("/live-segment/recorded-ahead", test_recorded_ahead);
+	test_add("/live-segment/recorded-ahead-of-several-writes",
+		 test_recorded_ahead_of_several_writes);
+	test_add("/live-segment/synced-next", test_synced_next);
+	test_add("/live-segment/summed-data-is-overwritten", test_summed_data_is_overwritten);
+	test_add("/live-segment/summed-data-may-be-mapped", test_summed_data_may_be_mapped);
+	test_add("/live-segment/promise-before-seal", test_promise_before_seal);
+	test_add("/live-segment/durable-record-stays", test_durable_record_stays);
+	test_add("/live-segment/end-vanishes-while-syncing", test_end_vanishes_while_syncing);
 	test_add("/live-segment/failed-write", test_failed_write);
 	test_add("/live-segment/tail", test_tail);
 	test_add("/live-segment/seal", test_seal);

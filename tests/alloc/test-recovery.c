@@ -6,7 +6,9 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "alloc/data-sum.h"
 #include "alloc/segment-name.h"
+#include "alloc/segment-trailer.h"
 #include "tests/lib/fake-sys.h"
 #include "tests/lib/test-util.h"
 
@@ -173,12 +175,89 @@ static void test_not_live(void)
 	fixture_deinit(&f);
 }
 
+#define CAPACITY_BYTES (64 * 1024)
+
+/* A live segment of kind `append` whose power was cut: what it holds, and what its trailer says. */
+typedef struct AppendCase {
+	const char *data;
+	size_t size;
+	/* Without an end: none. */
+	LengthRecord records[3];
+	/* What of the data did not get to the disk: that byte. */
+	off_t lost;
+	off_t length;
+} AppendCase;
+
+static const AppendCase append_cases[] = {
+	{ "text", 4, {}, -1, 4 },
+	{ "text\0\0", 6, {}, -1, 4 },
+	{ "text\0\0", 6, { { 1, 6, 6, 0 } }, -1, 6 },
+	{ "text\0\0", 6, { { 1, 6, 0, 0 } }, -1, 6 },
+	/* A record that got there before its data: what was promised before counts. */
+	{ "text\0more\0\0", 11, { { 1, 5, 0, 0 }, { 2, 11, 5, 0 } }, -1, 11 },
+	{ "text\0more\0\0", 11, { { 1, 5, 0, 0 }, { 2, 11, 5, 0 } }, 5, 9 },
+	{ "text\0m\0\0\0", 9, { { 1, 5, 0, 0 }, { 2, 9, 5, 0 } }, 5, 5 },
+	{ "text\0m\0\0\0", 9, { { 1, 5, 0, 0 }, { 2, 9, 5, 0 } }, 0, 9 },
+	/* Never shorter than what is there, nor longer than it can be. */
+	{ "text\0more", 9, { { 1, 5, 5, 0 }, { 2, 1, 1, 0 } }, -1, 9 },
+	{ "text", 4, { { 1, G_MAXUINT64, 2, 0 } }, -1, 4 },
+	{ "text", 4, { { 1, CAPACITY_BYTES + 1, CAPACITY_BYTES, 0 } }, -1, 4 },
+	{ "text", 4, { { 1, CAPACITY_BYTES, 1, 0 } }, 1, 4 },
+	{ "text", 4, { { 1, CAPACITY_BYTES, 1, 0 } }, -1, CAPACITY_BYTES },
+};
+
+static void make_append(const char *name, int fd, const AppendCase *it)
+{
+	g_assert_cmpint(segment_trailer_make(&sys_kernel, fd, CAPACITY_BYTES, name), ==, 0);
+	g_assert_cmpint(pwrite(fd, it->data, it->size, 0), ==, it->size);
+	for (size_t i = 0; i < G_N_ELEMENTS(it->records) && it->records[i].length > 0; i++) {
+		LengthRecord record = it->records[i];
+
+		if (record.length <= CAPACITY_BYTES)
+			g_assert_cmpint(data_sum_of_file(&sys_kernel, fd, record.sum_start,
+							 record.length, &record.sum),
+					==, 0);
+		g_assert_cmpint(
+			segment_trailer_record(&sys_kernel, fd, CAPACITY_BYTES, name, &record), ==,
+			0);
+	}
+	if (it->lost >= 0)
+		g_assert_cmpint(pwrite(fd, "", 1, it->lost), ==, 1);
+}
+
+static void test_append(void)
+{
+	for (size_t i = 0; i < G_N_ELEMENTS(append_cases); i++) {
+		SegmentClass *append = test_class_new("a kind=append size=64K");
+		char name[SEGMENT_NAME_SIZE];
+		Fixture f;
+		int fd;
+
+		fixture_init(&f);
+		segment_name_ready(name, append, 1);
+		publish(&f, name, "file");
+		fd = openat(f.source_fd, "file", O_RDWR | O_CLOEXEC);
+		make_append(name, fd, &append_cases[i]);
+		recover(&f, true, 1, 0, 0);
+		fake_sys_fail(&f.sys, FAKE_SYS_PREAD, 1, 1, -EIO);
+		recover(&f, false, 0, 0, 1);
+		recover(&f, false, 1, 0, 0);
+		g_test_message("case %zu", i);
+		g_assert_cmpint(stat_of(f.source_fd, "file").st_size, ==, append_cases[i].length);
+		g_assert_cmpuint(stat_of(f.source_fd, "file").st_nlink, ==, 1);
+		close(fd);
+		fixture_deinit(&f);
+		segment_class_free(append);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
 	test_add("/recovery/reserved", test_reserved);
 	test_add("/recovery/reserved-open", test_reserved_open);
 	test_add("/recovery/reserved-fails", test_reserved_fails);
+	test_add("/recovery/append", test_append);
 	test_add("/recovery/not-live", test_not_live);
 	return g_test_run();
 }
