@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "alloc/alloc-failures.h"
 #include "alloc/alloc-metrics.h"
 #include "alloc/alloc-times.h"
 
@@ -15,6 +16,8 @@ typedef struct AllocStatus {
 	/* Of each preparation that succeeded, warming included; of each wait, whatever came of it. */
 	AllocTimes prepare_times;
 	AllocTimes wait_times;
+	/* Attempts to make a segment that failed. */
+	AllocFailures failures;
 	/* Ready segments, how many there are to be, and how many of those nobody is at yet, though they may be
 	 * begun (not in a pause after a failure, nor beyond the quota). */
 	unsigned ready;

@@ -16,6 +16,21 @@ void alloc_times_add(AllocTimes *times, uint64_t us)
 	times->sum_us += us;
 }
 
+void alloc_times_shared_add(AllocTimesShared *times, uint64_t us)
+{
+	atomic_fetch_add_explicit(&times->counts[bucket_of(us)], 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&times->sum_us, us, memory_order_relaxed);
+}
+
+AllocTimes alloc_times_shared_read(const AllocTimesShared *times)
+{
+	AllocTimes copy = { .sum_us = atomic_load_explicit(&times->sum_us, memory_order_relaxed) };
+
+	for (unsigned i = 0; i < ALLOC_TIMES_BUCKETS; i++)
+		copy.counts[i] = atomic_load_explicit(&times->counts[i], memory_order_relaxed);
+	return copy;
+}
+
 uint64_t alloc_times_count(const AllocTimes *times)
 {
 	uint64_t count = 0;

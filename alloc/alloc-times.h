@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdint.h>
 
 #define ALLOC_TIMES_BUCKETS 32
@@ -14,6 +15,15 @@ typedef struct AllocTimes {
 	uint64_t counts[ALLOC_TIMES_BUCKETS];
 	uint64_t sum_us;
 } AllocTimes;
+
+/* The same for many threads, without a lock: relaxed atomics, whose snapshot is good enough to read. */
+typedef struct AllocTimesShared {
+	atomic_uint_fast64_t counts[ALLOC_TIMES_BUCKETS];
+	atomic_uint_fast64_t sum_us;
+} AllocTimesShared;
+
+void alloc_times_shared_add(AllocTimesShared *times, uint64_t us);
+AllocTimes alloc_times_shared_read(const AllocTimesShared *times);
 
 void alloc_times_add(AllocTimes *times, uint64_t us);
 uint64_t alloc_times_count(const AllocTimes *times);

@@ -332,7 +332,7 @@ static void fail(AllocateScheduler *scheduler, ClassState *state, AllocateReques
 {
 	if (error == -ECANCELED && atomic_load(&request->cancel))
 		return;
-	class_state_count(state, ALLOC_ERRORS);
+	class_state_note_failure(state, error);
 	if (allocate_request_has_waiter(request))
 		fail_waiting(scheduler, state, request, error);
 	else

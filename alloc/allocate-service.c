@@ -11,6 +11,7 @@
 #include "alloc/allocate-service.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 #include "alloc/alloc-error.h"
@@ -380,6 +381,20 @@ bool allocate_service_answers(AllocateService *service, int64_t deadline_ns)
 		if (!cond_wait_until(&service->round, &service->lock, deadline_ns))
 			return !service->started || service->n_rounds != before || service->at_disk;
 	return true;
+}
+
+unsigned allocate_service_open_ready(AllocateService *service, size_t nth_class, int *ret_fds, unsigned max)
+{
+	unsigned n = 0;
+
+	MUTEX_SCOPE(&service->lock);
+	for (GList *link = service->scheduler.classes[nth_class].pool.ready.head; link && n < max; link = link->next) {
+		int fd = fcntl(((Segment *)link->data)->fd, F_DUPFD_CLOEXEC, 3);
+
+		if (fd >= 0)
+			ret_fds[n++] = fd;
+	}
+	return n;
 }
 
 AllocStatus allocate_service_status(AllocateService *service, size_t nth_class)

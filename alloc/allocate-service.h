@@ -66,6 +66,9 @@ uint64_t allocate_service_burying_bytes(AllocateService *service);
  * returns. True if the service is not running. */
 bool allocate_service_answers(AllocateService *service, int64_t deadline_ns);
 
+/* Descriptors of ready segments of the class, at most `max`, for looking at: the caller closes them soon. How many. */
+unsigned allocate_service_open_ready(AllocateService *service, size_t nth_class, int *ret_fds, unsigned max);
+
 AllocStatus allocate_service_status(AllocateService *service, size_t nth_class);
 /* The same as a line (alloc/alloc-status.h). Free with g_free. */
 char *allocate_service_describe(AllocateService *service, size_t nth_class);

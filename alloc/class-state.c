@@ -86,6 +86,12 @@ void class_state_note_over_quota(ClassState *state, const Log *log, int64_t now_
 		    "larger%s", state->pool.class->name, more);
 }
 
+void class_state_note_failure(ClassState *state, int error)
+{
+	class_state_count(state, ALLOC_ERRORS);
+	alloc_failures_add(&state->failures, error);
+}
+
 void class_state_fail_ahead(ClassState *state, int error, const Log *log, int64_t now_ns)
 {
 	if (state->pool.n_failures == 0)
@@ -116,6 +122,7 @@ AllocStatus class_state_status(const ClassState *state, uint64_t live_bytes, int
 		.class_name = pool->class->name,
 		.prepare_times = state->prepare_times,
 		.wait_times = state->wait_times,
+		.failures = state->failures,
 		.ready = segment_pool_ready(pool),
 		.ahead = pool->depth,
 		.lacking = segment_pool_lacks(pool, live_bytes, now_ns),

@@ -19,6 +19,7 @@ typedef struct ClassState {
 	bool may_begin;
 	AllocTimes prepare_times;
 	AllocTimes wait_times;
+	AllocFailures failures;
 	/* Of lines that may come in crowds. */
 	LogLimit slow_lines;
 	LogLimit late_lines;
@@ -41,6 +42,8 @@ void class_state_note_late(ClassState *state, const AllocateRequest *request, bo
 /* A create waits no longer, because open segments use up the quota. */
 void class_state_note_over_quota(ClassState *state, const Log *log, int64_t now_ns);
 
+/* An attempt to make a segment has failed, -errno. */
+void class_state_note_failure(ClassState *state, int error);
 /* The next segment for the pool could not be prepared, -errno: the class is degraded, and nothing more is prepared ahead
  * for a while. */
 void class_state_fail_ahead(ClassState *state, int error, const Log *log, int64_t now_ns);

@@ -17,6 +17,8 @@ struct LiveSet {
 	bool stopping;
 	/* The segments are their own keys. */
 	GHashTable *by_identity;
+	/* SegmentClass -> how many of it were sealed. */
+	GHashTable *n_sealed;
 };
 
 static guint identity_hash(gconstpointer key)
@@ -42,6 +44,7 @@ LiveSet *live_set_new(const LivePlace *place)
 	cond_init(&set->wake);
 	cond_init(&set->released);
 	set->by_identity = g_hash_table_new(identity_hash, identity_equal);
+	set->n_sealed = g_hash_table_new(NULL, NULL);
 	return set;
 }
 
@@ -62,6 +65,16 @@ static int release_reservation(LiveSet *set, LiveSegment *live)
 	return begin_sealing(set, live) ? live_segment_seal(live) : -EBUSY;
 }
 
+/* It is not live any more, and nobody holds it. The caller frees it. */
+static void forget_locked(LiveSet *set, LiveSegment *live)
+{
+	gpointer class = (gpointer)live->class;
+	gsize n_sealed = GPOINTER_TO_SIZE(g_hash_table_lookup(set->n_sealed, class));
+
+	g_hash_table_insert(set->n_sealed, class, GSIZE_TO_POINTER(n_sealed + 1));
+	g_hash_table_remove(set->by_identity, live);
+}
+
 static void seal(LiveSet *set, LiveSegment *live)
 {
 	int r = live->reserved_only ? release_reservation(set, live) : live_segment_seal(live);
@@ -76,7 +89,7 @@ static void seal(LiveSet *set, LiveSegment *live)
 	live->sealing = false;
 	cond_broadcast(&set->released);
 	if (r == 0 && live->n_users == 0) {
-		g_hash_table_remove(set->by_identity, live);
+		forget_locked(set, live);
 		live_segment_free(live);
 	} else if (r < 0) {
 		live->superseded = false;
@@ -166,6 +179,7 @@ LiveSet *live_set_free(LiveSet *set)
 	if (set->sealer_runs)
 		pthread_join(set->sealer, NULL);
 	g_hash_table_foreach_remove(set->by_identity, seal_each, set);
+	g_hash_table_unref(set->n_sealed);
 	g_hash_table_unref(set->by_identity);
 	cond_deinit(&set->released);
 	cond_deinit(&set->wake);
@@ -249,7 +263,7 @@ static void let_go(LiveSet *set, LiveSegment *live, bool was_open)
 		cond_signal(&set->wake);
 	}
 	if (gone)
-		g_hash_table_remove(set->by_identity, live);
+		forget_locked(set, live);
 	mutex_unlock(&set->lock);
 	if (gone)
 		live_segment_free(live);
@@ -273,9 +287,9 @@ void live_set_published(LiveSet *set, LiveSegment *live)
 	live_set_close(set, live);
 }
 
-uint64_t live_set_bytes(LiveSet *set, const SegmentClass *class)
+LiveCounts live_set_count(LiveSet *set, const SegmentClass *class)
 {
-	uint64_t bytes = 0;
+	LiveCounts counts = { 0 };
 	GHashTableIter iter;
 	gpointer key;
 
@@ -284,10 +298,18 @@ uint64_t live_set_bytes(LiveSet *set, const SegmentClass *class)
 	while (g_hash_table_iter_next(&iter, &key, NULL)) {
 		const LiveSegment *live = key;
 
-		if (live->class == class && atomic_load(&live->named))
-			bytes += live->capacity_bytes;
+		if (live->class != class || !atomic_load(&live->named))
+			continue;
+		counts.n_live++;
+		counts.live_bytes += live->capacity_bytes;
 	}
-	return bytes;
+	counts.n_sealed = GPOINTER_TO_SIZE(g_hash_table_lookup(set->n_sealed, class));
+	return counts;
+}
+
+uint64_t live_set_bytes(LiveSet *set, const SegmentClass *class)
+{
+	return live_set_count(set, class).live_bytes;
 }
 
 bool live_set_patch(LiveSet *set, struct stat *attr)

@@ -36,6 +36,16 @@ void live_set_close(LiveSet *set, LiveSegment *live);
 /* What the class's segments that are not sealed hold on the disk: each its full size, used or reserved. */
 uint64_t live_set_bytes(LiveSet *set, const SegmentClass *class);
 
+/* How many of the class's segments are live, and how many have become plain files, or been removed, since the set was
+ * made. */
+typedef struct LiveCounts {
+	uint64_t n_live;
+	uint64_t live_bytes;
+	uint64_t n_sealed;
+} LiveCounts;
+
+LiveCounts live_set_count(LiveSet *set, const SegmentClass *class);
+
 /* Corrects what stat says of a file, if it is a live segment's (by st_dev and st_ino). False if it
  * is not (any more). */
 bool live_set_patch(LiveSet *set, struct stat *attr);

@@ -7,6 +7,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <glib.h>
+
 #define NEGATIVE_ERRNO(call) ((call) < 0 ? -errno : 0)
 
 static int kernel_openat(const Sys *sys, int dir_fd, const char *name, int flags, mode_t mode)
@@ -154,6 +156,62 @@ static size_t kernel_page_bytes(const Sys *sys)
 	return sysconf(_SC_PAGESIZE);
 }
 
+/* As <linux/mman.h> has them since Linux 6.5. */
+typedef struct CachestatRange {
+	uint64_t offset;
+	uint64_t length;
+} CachestatRange;
+
+typedef struct Cachestat {
+	uint64_t n_cached;
+	uint64_t n_dirty;
+	uint64_t n_writeback;
+	uint64_t n_evicted;
+	uint64_t n_recently_evicted;
+} Cachestat;
+
+#define CACHESTAT_CALL 451
+
+/* For older kernels, by a mapping. */
+static int count_by_mincore(int fd, size_t length, uint64_t *ret_pages)
+{
+	size_t n_pages = (length - 1) / sysconf(_SC_PAGESIZE) + 1;
+	g_autofree unsigned char *in_core = NULL;
+	void *map = mmap(NULL, length, PROT_READ, MAP_SHARED, fd, 0);
+	int r;
+
+	if (map == MAP_FAILED)
+		return -errno;
+	in_core = g_malloc(n_pages);
+	r = NEGATIVE_ERRNO(mincore(map, length, in_core));
+	*ret_pages = 0;
+	for (size_t i = 0; r == 0 && i < n_pages; i++)
+		*ret_pages += in_core[i] & 1;
+	munmap(map, length);
+	return r;
+}
+
+static int kernel_resident_bytes(const Sys *sys, int fd, size_t length, uint64_t *ret_bytes)
+{
+	CachestatRange range = { .length = length };
+	Cachestat cached = { 0 };
+	uint64_t n_pages;
+	int r;
+
+	(void)sys;
+	*ret_bytes = 0;
+	/* Of a length of 0, cachestat would take the whole file. */
+	if (length == 0)
+		return 0;
+	r = NEGATIVE_ERRNO(syscall(CACHESTAT_CALL, fd, &range, &cached, 0));
+	n_pages = cached.n_cached;
+	if (r == -ENOSYS)
+		r = count_by_mincore(fd, length, &n_pages);
+	if (r == 0)
+		*ret_bytes = MIN(n_pages * sysconf(_SC_PAGESIZE), length);
+	return r;
+}
+
 static int kernel_msync(const Sys *sys, void *map, size_t length)
 {
 	(void)sys;
@@ -183,5 +241,6 @@ const Sys sys_kernel = {
 	.munmap = kernel_munmap,
 	.madvise = kernel_madvise,
 	.page_bytes = kernel_page_bytes,
+	.resident_bytes = kernel_resident_bytes,
 	.msync = kernel_msync,
 };

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/types.h>
@@ -38,6 +39,8 @@ struct Sys {
 	int (*madvise)(const Sys *sys, void *map, size_t length, int advice);
 	/* Of one page of memory; a power of two. */
 	size_t (*page_bytes)(const Sys *sys);
+	/* How many bytes of the file are in the page cache. */
+	int (*resident_bytes)(const Sys *sys, int fd, size_t length, uint64_t *ret_bytes);
 	/* Written and flushed on return. */
 	int (*msync)(const Sys *sys, void *map, size_t length);
 };

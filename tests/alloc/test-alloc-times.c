@@ -51,11 +51,25 @@ static void test_percentiles(void)
 	g_assert_cmpuint(alloc_times_percentile_us(&times, 100), ==, 1024);
 }
 
+static void test_shared(void)
+{
+	static AllocTimesShared shared;
+	AllocTimes plain = { 0 }, copy;
+
+	for (uint64_t us = 1; us < 100000; us *= 3) {
+		alloc_times_add(&plain, us);
+		alloc_times_shared_add(&shared, us);
+	}
+	copy = alloc_times_shared_read(&shared);
+	g_assert_cmpmem(&copy, sizeof(copy), &plain, sizeof(plain));
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
 	test_add("/alloc-times/empty", test_empty);
 	test_add("/alloc-times/buckets", test_buckets);
 	test_add("/alloc-times/percentiles", test_percentiles);
+	test_add("/alloc-times/shared", test_shared);
 	return g_test_run();
 }

@@ -457,6 +457,9 @@ static void test_retries_of_waiting(void)
 	finish(&f, next_of(&f, 0, "a/1"), -ENOMEM);
 	expect_end(request, ALLOCATE_FAILED, -ENOMEM);
 	g_assert_cmpuint(counter(&f, 0, ALLOC_ERRORS), ==, 3);
+	AllocFailures failures = allocate_scheduler_status(&f.scheduler, 0).failures;
+	g_assert_cmpuint(failures.by_errno[EIO], ==, 2);
+	g_assert_cmpuint(failures.by_errno[ENOMEM], ==, 1);
 	fixture_deinit(&f);
 }
 

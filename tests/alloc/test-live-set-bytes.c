@@ -89,6 +89,36 @@ static void test_bytes(void)
 	fixture_deinit(&f);
 }
 
+static void assert_counts(LiveSet *set, const SegmentClass *class, uint64_t n_live, uint64_t n_sealed)
+{
+	LiveCounts counts = live_set_count(set, class);
+
+	g_assert_cmpuint(counts.n_live, ==, n_live);
+	g_assert_cmpuint(counts.live_bytes, ==, n_live * class->size_bytes);
+	g_assert_cmpuint(counts.n_sealed, ==, n_sealed);
+}
+
+static void test_counts(void)
+{
+	Fixture f;
+
+	fixture_init(&f);
+	assert_counts(f.set, f.small, 0, 0);
+	LiveSegment *first = take(&f, f.small), *second = take(&f, f.small), *third = take(&f, f.small);
+	assert_counts(f.set, f.small, 3, 0);
+	assert_counts(f.set, f.large, 0, 0);
+	/* What could not be published was never live for anybody. */
+	live_set_drop(f.set, third);
+	assert_counts(f.set, f.small, 2, 0);
+	g_assert_cmpint(live_segment_seal(first), ==, 0);
+	live_set_close(f.set, first);
+	assert_counts(f.set, f.small, 1, 1);
+	assert_counts(f.set, f.large, 0, 0);
+	live_set_close(f.set, second);
+	assert_counts(f.set, f.small, 1, 1);
+	fixture_deinit(&f);
+}
+
 /* What is reserved behind the end of a file is as little free for others. */
 static void test_reserved(void)
 {
@@ -107,6 +137,7 @@ int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
 	test_add("/live-set-bytes/open", test_bytes);
+	test_add("/live-set-bytes/counts", test_counts);
 	test_add("/live-set-bytes/reserved", test_reserved);
 	return g_test_run();
 }
