@@ -59,8 +59,11 @@ static bool read_text(const char *path, GString *text, GError **error)
 /* GKeyFile would merge two groups of one name, and let the last of two keys win. */
 typedef struct Seen {
 	GHashTable *groups;
-	/* Of the group the line is in. */
+	/* Of the group the line is in, which is borrowed from the groups. */
 	GHashTable *keys;
+	const char *group;
+	/* "[GROUP]KEY" -> the line's number. */
+	GHashTable *lines;
 } Seen;
 
 /* The line may still have its carriage return: files are written on other systems, too. */
@@ -74,7 +77,7 @@ static bool is_text(const char *line, size_t length)
 }
 
 /* `line` has no blanks around it; it is cut in place. */
-static bool check_line(Seen *seen, char *line, GError **error)
+static bool check_line(Seen *seen, char *line, unsigned number, GError **error)
 {
 	char *equals = strchr(line, '=');
 
@@ -84,6 +87,7 @@ static bool check_line(Seen *seen, char *line, GError **error)
 		g_hash_table_remove_all(seen->keys);
 		if (!g_hash_table_add(seen->groups, g_strdup(line)))
 			return refuse(error, "%s comes twice; allowed: each group once", line);
+		seen->group = g_hash_table_lookup(seen->groups, line);
 		return true;
 	}
 	if (!equals || equals == line)
@@ -92,10 +96,12 @@ static bool check_line(Seen *seen, char *line, GError **error)
 	g_strchomp(line);
 	if (!g_hash_table_add(seen->keys, g_strdup(line)))
 		return refuse(error, "%s comes twice; allowed: each key once in a group", line);
+	g_hash_table_insert(seen->lines, g_strconcat(seen->group ? seen->group : "", line, NULL),
+			    GUINT_TO_POINTER(number));
 	return true;
 }
 
-static bool check_raw_line(Seen *seen, const char *start, size_t length, GError **error)
+static bool check_raw_line(Seen *seen, const char *start, size_t length, unsigned number, GError **error)
 {
 	g_autofree char *line = NULL;
 
@@ -104,21 +110,22 @@ static bool check_raw_line(Seen *seen, const char *start, size_t length, GError 
 	if (!is_text(start, length))
 		return refuse(error, "not text; allowed: UTF-8 without control characters");
 	line = g_strndup(start, length);
-	return check_line(seen, g_strstrip(line), error);
+	return check_line(seen, g_strstrip(line), number, error);
 }
 
-static bool check_lines(const GString *text, GError **error)
+/* Fills `lines`. */
+static bool check_lines(const GString *text, GHashTable *lines, GError **error)
 {
 	g_autoptr(GHashTable) groups = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
 	g_autoptr(GHashTable) keys = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-	Seen seen = { groups, keys };
+	Seen seen = { .groups = groups, .keys = keys, .lines = lines };
 	const char *at = text->str, *end = text->str + text->len;
 
 	for (unsigned number = 1; at < end; number++) {
 		const char *newline = memchr(at, '\n', (size_t)(end - at));
 		size_t length = (size_t)((newline ? newline : end) - at);
 
-		if (!check_raw_line(&seen, at, length, error)) {
+		if (!check_raw_line(&seen, at, length, number, error)) {
 			g_prefix_error(error, "line %u: ", number);
 			return false;
 		}
@@ -127,22 +134,35 @@ static bool check_lines(const GString *text, GError **error)
 	return true;
 }
 
-/* Sets one key of a group; `arg` is what the group's setter needs. */
-typedef bool (*SetKey)(void *arg, const char *key, const char *value, GError **error);
+typedef struct ConfigFile {
+	const char *path;
+	GKeyFile *keys;
+	/* As Seen has them. */
+	GHashTable *lines;
+} ConfigFile;
 
-static bool set_class_key(void *arg, const char *key, const char *value, GError **error)
+static char *origin_of(const ConfigFile *file, const char *group, const char *key)
 {
-	return segment_class_set(arg, key, value, error);
+	g_autofree char *place = g_strdup_printf("[%s]%s", group, key);
+
+	return g_strdup_printf("%s:%u", file->path, GPOINTER_TO_UINT(g_hash_table_lookup(file->lines, place)));
 }
 
-static bool load_group(GKeyFile *file, const char *group, SetKey set, void *arg, GError **error)
+static bool set_class_key(void *arg, const char *key, const char *value, const char *origin, GError **error)
 {
-	g_auto(GStrv) keys = g_key_file_get_keys(file, group, NULL, NULL);
+	return segment_class_set_from(arg, key, value, origin, error);
+}
+
+/* `arg` is what the group's setter needs. */
+static bool load_group(const ConfigFile *file, const char *group, ClassConfigSet set, void *arg, GError **error)
+{
+	g_auto(GStrv) keys = g_key_file_get_keys(file->keys, group, NULL, NULL);
 
 	for (char **key = keys; key && *key; key++) {
-		g_autofree char *value = g_key_file_get_value(file, group, *key, NULL);
+		g_autofree char *value = g_key_file_get_value(file->keys, group, *key, NULL);
+		g_autofree char *origin = origin_of(file, group, *key);
 
-		if (!set(arg, *key, g_strstrip(value), error)) {
+		if (!set(arg, *key, g_strstrip(value), origin, error)) {
 			g_prefix_error(error, "[%s] ", group);
 			return false;
 		}
@@ -161,7 +181,7 @@ static bool check_name(const char *name, GError **error)
 		      name, CLASS_CONFIG_MAX_NAME);
 }
 
-static bool load_class(GKeyFile *file, const char *group, GPtrArray *classes, GError **error)
+static bool load_class(const ConfigFile *file, const char *group, GPtrArray *classes, GError **error)
 {
 	const char *name = group + strlen(CLASS_PREFIX);
 	SegmentClass *class;
@@ -173,10 +193,10 @@ static bool load_class(GKeyFile *file, const char *group, GPtrArray *classes, GE
 	return load_group(file, group, set_class_key, class, error);
 }
 
-static bool load_groups(GKeyFile *file, GPtrArray *classes, ClassConfigSet set_mount_key, void *arg,
+static bool load_groups(const ConfigFile *file, GPtrArray *classes, ClassConfigSet set_mount_key, void *arg,
 			GError **error)
 {
-	g_auto(GStrv) groups = g_key_file_get_groups(file, NULL);
+	g_auto(GStrv) groups = g_key_file_get_groups(file->keys, NULL);
 	bool ok = true;
 
 	if (!*groups)
@@ -202,13 +222,15 @@ static bool load_file(const char *path, GPtrArray *classes, ClassConfigSet set_m
 		      GError **error)
 {
 	g_autoptr(GString) text = g_string_new(NULL);
-	g_autoptr(GKeyFile) file = g_key_file_new();
+	g_autoptr(GHashTable) lines = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+	g_autoptr(GKeyFile) keys = g_key_file_new();
+	ConfigFile file = { .path = path, .keys = keys, .lines = lines };
 	/* Without this flag GKeyFile drops `key[de]` silently; with it, it is an unknown key. */
 	GKeyFileFlags flags = G_KEY_FILE_KEEP_TRANSLATIONS;
 
-	return read_text(path, text, error) && check_lines(text, error) &&
-	       g_key_file_load_from_data(file, text->str, text->len, flags, error) &&
-	       load_groups(file, classes, set_mount_key, arg, error);
+	return read_text(path, text, error) && check_lines(text, lines, error) &&
+	       g_key_file_load_from_data(keys, text->str, text->len, flags, error) &&
+	       load_groups(&file, classes, set_mount_key, arg, error);
 }
 
 bool class_config_load(const char *path, ClassRules *rules, ClassConfigSet set_mount_key, void *arg,

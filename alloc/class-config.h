@@ -27,8 +27,10 @@
 /* Limit of a class's name, bytes. It holds no slash, and starts with neither dot nor blank. */
 #define CLASS_CONFIG_MAX_NAME 64
 
-/* Sets one key of the `[warmfs]` group; or false and an error naming key, value and the allowed. */
-typedef bool (*ClassConfigSet)(void *arg, const char *key, const char *value, GError **error);
+/* Sets one key of the `[warmfs]` group, which comes from `origin` (`FILE:LINE`); or false and an error naming key, value
+ * and the allowed. */
+typedef bool (*ClassConfigSet)(void *arg, const char *key, const char *value, const char *origin,
+			       GError **error);
 
 /*
  * Adds the file's classes to `rules`, in the order of the file; on failure `rules` is as it was,

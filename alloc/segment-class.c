@@ -75,6 +75,7 @@ SegmentClass *segment_class_new(const char *name)
 		.flush_least_pages = DEFAULT_FLUSH_PAGES,
 		.linger_ms = DEFAULT_LINGER_MS,
 		.slow_ms = DEFAULT_SLOW_MS,
+		.given = given_options_new(),
 	};
 	return class;
 }
@@ -86,6 +87,7 @@ SegmentClass *segment_class_free(SegmentClass *class)
 	g_free(class->name);
 	glob_free(class->match);
 	g_free(class->provider);
+	g_clear_pointer(&class->given, g_hash_table_unref);
 	g_free(class);
 	return NULL;
 }
@@ -275,25 +277,27 @@ typedef struct ClassOption {
 	const char *key;
 	SetOption set;
 	const char *allowed;
+	/* As somebody would write it. NULL: there is none. */
+	const char *fallback;
 } ClassOption;
 
 static const ClassOption OPTIONS[] = {
 	{ "match", set_match, MATCH_ALLOWED },
 	{ "size", set_size, SIZE_ALLOWED },
-	{ "kind", set_kind, "mapped, append or stream" },
-	{ "ahead", set_ahead, "a number of segments from 0 to 64, or auto" },
-	{ "max_ahead", set_max_ahead, "a number of segments from 1 to 64" },
-	{ "timeout", set_timeout, "milliseconds, or a number with ms or s, from 1ms to 3600s" },
-	{ "on_timeout", set_on_timeout, "cold or fail" },
-	{ "folio", set_folio, "a power of two from 4K to 2M" },
-	{ "warm", set_warm, SWITCH_ALLOWED },
-	{ "warm_min_size", set_warm_min_size, "a number of bytes, or one with K, M, G or T, from 0 to 8388607T" },
-	{ "flush", set_flush, "sync or async" },
-	{ "flush_least_pages", set_flush_least_pages, "a number of pages from 1 to 16777216" },
-	{ "linger", set_linger, "milliseconds, or a number with ms or s, from 0 to 3600s" },
+	{ "kind", set_kind, "mapped, append or stream", "mapped" },
+	{ "ahead", set_ahead, "a number of segments from 0 to 64, or auto", "2" },
+	{ "max_ahead", set_max_ahead, "a number of segments from 1 to 64", "8" },
+	{ "timeout", set_timeout, "milliseconds, or a number with ms or s, from 1ms to 3600s", "5000" },
+	{ "on_timeout", set_on_timeout, "cold or fail", "cold" },
+	{ "folio", set_folio, "a power of two from 4K to 2M", "64K" },
+	{ "warm", set_warm, SWITCH_ALLOWED, "on" },
+	{ "warm_min_size", set_warm_min_size, "a number of bytes, or one with K, M, G or T, from 0 to 8388607T", "0" },
+	{ "flush", set_flush, "sync or async", "sync" },
+	{ "flush_least_pages", set_flush_least_pages, "a number of pages from 1 to 16777216", "4096" },
+	{ "linger", set_linger, "milliseconds, or a number with ms or s, from 0 to 3600s", "10000" },
 	{ "quota", set_quota, SIZE_ALLOWED },
-	{ "slow_ms", set_slow, "milliseconds, or a number with ms or s, from 0 to 3600s" },
-	{ "provider", set_provider, "file, or a name of at most 64 letters, digits, - and _" },
+	{ "slow_ms", set_slow, "milliseconds, or a number with ms or s, from 0 to 3600s", "10" },
+	{ "provider", set_provider, "file, or a name of at most 64 letters, digits, - and _", "file" },
 };
 
 static const ClassOption *find_option(const char *key)
@@ -302,6 +306,22 @@ static const ClassOption *find_option(const char *key)
 		if (strcmp(OPTIONS[i].key, key) == 0)
 			return &OPTIONS[i];
 	return NULL;
+}
+
+const char *segment_class_nth_key(size_t nth)
+{
+	return nth < G_N_ELEMENTS(OPTIONS) ? OPTIONS[nth].key : NULL;
+}
+
+const char *segment_class_value(const SegmentClass *class, const char *key, const char **ret_origin)
+{
+	const GivenOption *given = given_options_find(class->given, key);
+	const ClassOption *option = find_option(key);
+
+	*ret_origin = given ? given->origin : "default";
+	if (given)
+		return given->value;
+	return option && option->fallback ? option->fallback : "";
 }
 
 bool segment_class_has_key(const char *key)
@@ -390,6 +410,12 @@ static bool refuse_key(const char *key, const char *value, GError **error)
 
 bool segment_class_set(SegmentClass *class, const char *key, const char *value, GError **error)
 {
+	return segment_class_set_from(class, key, value, GIVEN_BY_OPTION, error);
+}
+
+bool segment_class_set_from(SegmentClass *class, const char *key, const char *value, const char *origin,
+			    GError **error)
+{
 	const ClassOption *option = find_option(key);
 	g_autofree char *quoted_value = quoted(value);
 	g_autofree char *wrong = NULL;
@@ -397,8 +423,11 @@ bool segment_class_set(SegmentClass *class, const char *key, const char *value, 
 	if (!option)
 		return refuse_key(key, value, error);
 	wrong = option->set(class, value);
-	if (!wrong)
+	if (!wrong) {
+		if (class->given)
+			given_options_note(class->given, key, value, origin);
 		return true;
+	}
 	return refuse(error, G_OPTION_ERROR_BAD_VALUE, "%s=%s: %s; allowed: %s", key, quoted_value,
 		      wrong, option->allowed);
 }
@@ -442,6 +471,13 @@ size_t class_rules_count(const ClassRules *rules)
 const SegmentClass *class_rules_nth(const ClassRules *rules, size_t nth)
 {
 	return g_ptr_array_index(rules->classes, nth);
+}
+
+size_t class_rules_index(const ClassRules *rules, const SegmentClass *class)
+{
+	guint index;
+
+	return g_ptr_array_find(rules->classes, class, &index) ? index : class_rules_count(rules);
 }
 
 /* Whether the class's full pool, or the one segment that it must have, fits. */

@@ -13,6 +13,7 @@
 
 #include <glib.h>
 
+#include "alloc/given-options.h"
 #include "alloc/glob.h"
 
 typedef enum SegmentKind {
@@ -72,6 +73,8 @@ typedef struct SegmentClass {
 	unsigned slow_ms;
 	/* The name of the module that makes its segments. NULL (default): the built-in provider does. */
 	char *provider;
+	/* What was set, and where. */
+	GivenOptions *given;
 } SegmentClass;
 
 /* Whether the blocks of its segments are written ahead, and the pages populated. */
@@ -93,6 +96,15 @@ bool segment_class_has_key(const char *key);
  * key, the key that was probably meant. On failure the class is as it was.
  */
 bool segment_class_set(SegmentClass *class, const char *key, const char *value, GError **error);
+/* The same, from somewhere else than an option. */
+bool segment_class_set_from(SegmentClass *class, const char *key, const char *value, const char *origin,
+			    GError **error);
+
+/* The options by number, NULL behind the last. */
+const char *segment_class_nth_key(size_t nth);
+/* The value in force, as it was given or as its default is written ("" if there is none), and where it is from
+ * (`default` then). Borrowed from the class. */
+const char *segment_class_value(const SegmentClass *class, const char *key, const char **ret_origin);
 
 /* Every class is compared with every other, so there is a limit. class_rules_check enforces it. */
 #define CLASS_RULES_MAX 128
@@ -115,6 +127,9 @@ const SegmentClass *class_rules_nth(const ClassRules *rules, size_t nth);
  * names the classes.
  */
 bool class_rules_check(const ClassRules *rules, uint64_t filesystem_bytes, GError **error);
+
+/* Which of the rules' classes it is; class_rules_count if it is none. */
+size_t class_rules_index(const ClassRules *rules, const SegmentClass *class);
 
 /* The class of a new file, or NULL. `path` is relative to the mount point. Any thread. */
 const SegmentClass *class_rules_find(const ClassRules *rules, const char *path);

@@ -100,14 +100,16 @@ static const struct MountKey {
 	const char *key;
 	bool (*set)(FsOptions *options, const char *value);
 	const char *allowed;
+	/* As somebody would write it; NULL: it is found out. */
+	const char *fallback;
 } mount_keys[] = {
-	{ "threads", set_threads, "1 to 64" },
-	{ "reserve", set_reserve, "0% to 90%" },
-	{ "passthrough", set_passthrough, "on or off" },
-	{ "attr_timeout", set_attr_timeout, "0 to 86400 seconds" },
-	{ "provider_dir", set_provider_dir, "an absolute path" },
-	{ "wait_warm", set_wait_warm, "on or off" },
-	{ "log_level", set_log_level, "error, warning, notice or debug" },
+	{ "threads", set_threads, "1 to 64", NULL },
+	{ "reserve", set_reserve, "0% to 90%", "5%" },
+	{ "passthrough", set_passthrough, "on or off", "on" },
+	{ "attr_timeout", set_attr_timeout, "0 to 86400 seconds", "1" },
+	{ "provider_dir", set_provider_dir, "an absolute path", WARMFS_PROVIDER_DIR },
+	{ "wait_warm", set_wait_warm, "on or off", "off" },
+	{ "log_level", set_log_level, "error, warning, notice or debug", "notice" },
 };
 
 static const struct MountKey *find_mount_key(const char *key)
@@ -118,7 +120,16 @@ static const struct MountKey *find_mount_key(const char *key)
 	return NULL;
 }
 
-static bool set_mount_key(void *arg, const char *key, const char *value, GError **error)
+static bool set_known_key(FsOptions *options, const struct MountKey *known, const char *value, const char *origin,
+			  GError **error)
+{
+	if (!known->set(options, value))
+		return bad_value(error, known->key, value, known->allowed);
+	given_options_note(options->given, known->key, value ? value : "on", origin);
+	return true;
+}
+
+static bool set_mount_key(void *arg, const char *key, const char *value, const char *origin, GError **error)
 {
 	const struct MountKey *known = find_mount_key(key);
 
@@ -131,7 +142,26 @@ static bool set_mount_key(void *arg, const char *key, const char *value, GError 
 			    "%s=%s: no such key; allowed: %s", key, value, names->str);
 		return false;
 	}
-	return known->set(arg, value) || bad_value(error, key, value, known->allowed);
+	return set_known_key(arg, known, value, origin, error);
+}
+
+const char *fs_options_nth_key(size_t nth)
+{
+	return nth < G_N_ELEMENTS(mount_keys) ? mount_keys[nth].key : NULL;
+}
+
+char *fs_options_value(const FsOptions *options, const char *key, const char **ret_origin)
+{
+	const GivenOption *given = given_options_find(options->given, key);
+	const struct MountKey *known = find_mount_key(key);
+
+	*ret_origin = given ? given->origin : "default";
+	if (given)
+		return g_strdup(given->value);
+	/* The one whose default is found out. */
+	if (strcmp(key, "threads") == 0)
+		return g_strdup_printf("%u", options->n_threads);
+	return g_strdup(known && known->fallback ? known->fallback : "");
 }
 
 /* Handed on as they are. */
@@ -162,7 +192,6 @@ typedef struct OptionParse {
 	FsOptions *options;
 	/* The class that is described by -o; NULL until there is a word of it. */
 	SegmentClass *class;
-	char *config_path;
 	/* Pass over what nobody knows. */
 	bool sloppy;
 } OptionParse;
@@ -184,10 +213,10 @@ static bool set_option(OptionParse *parse, const char *key, const char *value, G
 		return true;
 	g_ptr_array_add(parse->options->own_keys, g_strdup(key));
 	if (known)
-		return known->set(parse->options, value) || bad_value(error, key, value, known->allowed);
+		return set_known_key(parse->options, known, value, GIVEN_BY_OPTION, error);
 	if (strcmp(key, "config") == 0) {
-		g_free(parse->config_path);
-		parse->config_path = g_strdup(value);
+		g_free(parse->options->config_path);
+		parse->options->config_path = value ? g_canonicalize_filename(value, NULL) : NULL;
 		return value && *value ? true : bad_value(error, key, value, "the path of a file");
 	}
 	if (parse->sloppy && !segment_class_has_key(key))
@@ -240,13 +269,12 @@ static bool parse_lists(FsOptions *options, char **lists, bool sloppy, GError **
 		ok = parse_list(&parse, *list, error);
 	if (ok && parse.class)
 		class_rules_add(options->rules, g_steal_pointer(&parse.class));
-	if (ok && parse.config_path) {
-		ok = class_config_load(parse.config_path, options->rules, set_mount_key, options, error);
+	if (ok && options->config_path) {
+		ok = class_config_load(options->config_path, options->rules, set_mount_key, options, error);
 		if (!ok)
 			g_prefix_error(error, "-o config=");
 	}
 	segment_class_free(parse.class);
-	g_free(parse.config_path);
 	return ok;
 }
 
@@ -312,6 +340,7 @@ static FsOptions *fs_options_new(void)
 	FsOptions *options = g_new0(FsOptions, 1);
 
 	options->rules = class_rules_new();
+	options->given = given_options_new();
 	options->n_threads = CLAMP(g_get_num_processors() / 2, 1, MAX_THREADS);
 	options->provider.reserve_percent = 5;
 	options->log_level = LOG_LEVEL_NOTICE;
@@ -329,6 +358,8 @@ FsOptions *fs_options_free(FsOptions *options)
 	g_free(options->source);
 	g_free(options->mount_point);
 	g_free(options->provider_dir);
+	g_free(options->config_path);
+	g_hash_table_unref(options->given);
 	class_rules_free(options->rules);
 	g_ptr_array_unref(options->mount_options);
 	g_ptr_array_unref(options->own_keys);

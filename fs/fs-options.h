@@ -35,6 +35,10 @@ typedef struct FsOptions {
 	LogLevel log_level;
 	/* Let whoever starts the daemon wait until all pools are full. */
 	bool wait_warm;
+	/* The configuration file, as an absolute path, or NULL. */
+	char *config_path;
+	/* Of the options of the mount. */
+	GivenOptions *given;
 	/* Of -o and of the configuration file together. */
 	ClassRules *rules;
 	/* Threads that prepare segments. Default: one for two processors, at least 1. */
@@ -52,5 +56,9 @@ typedef struct FsOptions {
 /* Parses and checks what can be checked without looking at the source. NULL: *error says which option, its value, and
  * what is allowed. --help is answered here, and ends the process. */
 FsOptions *fs_options_parse(int argc, char **argv, GError **error);
+/* The options of the mount by number, NULL behind the last; each one's value in force (free with g_free), and where it is
+ * from: `default`, `option` or `FILE:LINE`. */
+const char *fs_options_nth_key(size_t nth);
+char *fs_options_value(const FsOptions *options, const char *key, const char **ret_origin);
 FsOptions *fs_options_free(FsOptions *options);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(FsOptions, fs_options_free)

@@ -45,10 +45,11 @@ static void fixture_deinit(Fixture *fixture, gconstpointer data)
 }
 
 /* Knows `io_uring` and `reserve`, and of the latter only 5%. */
-static bool set_mount_key(void *arg, const char *key, const char *value, GError **error)
+static bool set_mount_key(void *arg, const char *key, const char *value, const char *origin, GError **error)
 {
 	Fixture *fixture = arg;
 
+	g_assert_nonnull(strchr(origin, ':'));
 	if (strcmp(key, "reserve") != 0 && strcmp(key, "io_uring") != 0) {
 		g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_UNKNOWN_OPTION,
 			    "%s=%s: unknown key; allowed: io_uring, reserve", key, value);
@@ -100,6 +101,34 @@ static void assert_refused(Fixture *fixture, const char *config, gssize length, 
 {
 	write_file(fixture, config, length);
 	assert_load_fails(fixture, fixture->path, text);
+}
+
+/* Each value is known by the line that gave it. */
+static void test_origins(Fixture *fixture, gconstpointer data)
+{
+	const SegmentClass *class;
+	const char *origin;
+
+	(void)data;
+	load(fixture, "[warmfs]\n"
+		      "reserve=5%\n"
+		      "\n"
+		      "[class a]\n"
+		      "match=a\n"
+		      "size=1M\n"
+		      "[class b]\n"
+		      "# size=2M\n"
+		      " size = 3M\r\n"
+		      "match=b\n");
+	for (int i = 0; i < 2; i++) {
+		g_autofree char *expected = g_strdup_printf("%s:%d", fixture->path, i ? 9 : 6);
+
+		class = class_rules_nth(fixture->rules, i);
+		g_assert_cmpstr(segment_class_value(class, "size", &origin), ==, i ? "3M" : "1M");
+		g_assert_cmpstr(origin, ==, expected);
+		segment_class_value(class, "ahead", &origin);
+		g_assert_cmpstr(origin, ==, "default");
+	}
 }
 
 static void test_classes(Fixture *fixture, gconstpointer data)
@@ -419,6 +448,7 @@ int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
 	add_test("/class-config/classes", test_classes);
+	add_test("/class-config/origins", test_origins);
 	add_test("/class-config/adds", test_adds);
 	add_test("/class-config/incomplete-class", test_incomplete_class);
 	add_test("/class-config/values-as-they-stand", test_values_as_they_stand);

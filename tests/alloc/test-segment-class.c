@@ -503,11 +503,55 @@ static void test_rules_count(void)
 	assert_check_fails(rules, GIB, "129 classes; allowed: at most 128");
 }
 
+/* The texts that stand for defaults, and the defaults themselves, say the same. */
+static void test_defaults_as_text(void)
+{
+	g_autoptr(SegmentClass) plain = segment_class_new("wal");
+	g_autoptr(SegmentClass) spelled = segment_class_new("wal");
+	const char *key, *origin;
+
+	for (size_t i = 0; (key = segment_class_nth_key(i)); i++) {
+		const char *value = segment_class_value(plain, key, &origin);
+
+		g_assert_cmpstr(origin, ==, "default");
+		if (*value)
+			set(spelled, key, value);
+		else
+			g_assert_true(g_str_equal(key, "match") || g_str_equal(key, "size") ||
+				      g_str_equal(key, "quota"));
+	}
+	g_assert_null(spelled->provider);
+	SegmentClass a = *plain, b = *spelled;
+	a.name = b.name = NULL;
+	a.given = b.given = NULL;
+	g_assert_cmpmem(&a, sizeof(a), &b, sizeof(b));
+}
+
+static void test_origins(void)
+{
+	g_autoptr(SegmentClass) class = segment_class_new("wal");
+	g_autoptr(GError) error = NULL;
+	const char *origin;
+
+	set(class, "ahead", "3");
+	g_assert_cmpstr(segment_class_value(class, "ahead", &origin), ==, "3");
+	g_assert_cmpstr(origin, ==, "option");
+	g_assert_true(segment_class_set_from(class, "ahead", "auto", "/etc/w.conf:7", &error));
+	g_assert_cmpstr(segment_class_value(class, "ahead", &origin), ==, "auto");
+	g_assert_cmpstr(origin, ==, "/etc/w.conf:7");
+	/* What was refused is not in force. */
+	g_assert_false(segment_class_set_from(class, "ahead", "many", "/etc/w.conf:8", &error));
+	g_assert_cmpstr(segment_class_value(class, "ahead", &origin), ==, "auto");
+	g_assert_cmpstr(origin, ==, "/etc/w.conf:7");
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/segment-class/kind-names", test_kind_names);
 	g_test_add_func("/segment-class/defaults", test_defaults);
+	g_test_add_func("/segment-class/defaults-as-text", test_defaults_as_text);
+	g_test_add_func("/segment-class/origins", test_origins);
 	g_test_add_func("/segment-class/has-key", test_has_key);
 	g_test_add_func("/segment-class/set-match", test_set_match);
 	g_test_add_func("/segment-class/set-bytes", test_set_bytes);

@@ -287,6 +287,37 @@ static void test_config(void)
 	g_assert_cmpuint(class_rules_count(options->rules), ==, 2);
 	g_assert_cmpstr(class_rules_nth(options->rules, 1)->name, ==, "wal");
 	g_assert_cmpuint(options->provider.reserve_percent, ==, 10);
+	g_assert_cmpstr(options->config_path, ==, path);
+	test_dir_remove(dir);
+}
+
+static void assert_origin(const FsOptions *options, const char *key, const char *value, const char *expected)
+{
+	const char *origin;
+	g_autofree char *found = fs_options_value(options, key, &origin);
+
+	g_assert_cmpstr(found, ==, value);
+	g_assert_cmpstr(origin, ==, expected);
+}
+
+static void test_origins(void)
+{
+	char *dir = TEST_DIR_NEW();
+	g_autofree char *path = write_config(dir, "[warmfs]\n\nreserve=10%\n");
+	g_autofree char *line = g_strdup_printf("%s:3", path);
+	g_autofree char *list = g_strdup_printf("passthrough=off,wait_warm,config=%s", path);
+	g_autoptr(FsOptions) options = parse_good(list);
+	g_autofree char *threads = g_strdup_printf("%u", options->n_threads);
+	size_t n = 0;
+
+	assert_origin(options, "reserve", "10%", line);
+	assert_origin(options, "passthrough", "off", "option");
+	assert_origin(options, "wait_warm", "on", "option");
+	assert_origin(options, "attr_timeout", "1", "default");
+	assert_origin(options, "threads", threads, "default");
+	while (fs_options_nth_key(n))
+		n++;
+	g_assert_cmpuint(n, >=, 6);
 	test_dir_remove(dir);
 }
 
@@ -333,6 +364,7 @@ int main(int argc, char **argv)
 	test_add("/fs-options/bad-options", test_bad_options);
 	test_add("/fs-options/bad-lines", test_bad_lines);
 	test_add("/fs-options/config", test_config);
+	test_add("/fs-options/origins", test_origins);
 	test_add("/fs-options/bad-config", test_bad_config);
 	return g_test_run();
 }
