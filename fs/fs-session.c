@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <syslog.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "alloc/class-providers.h"
@@ -180,6 +181,9 @@ static bool set_up_fs(FsSession *session, GError **error)
 
 	if (r < 0)
 		return fail(error, "/proc/self/fd", -r);
+	session->fs.options = session->options;
+	session->fs.mount_point = session->mount_point;
+	session->fs.started_s = time(NULL);
 	steal_fd(&session->source_fd);
 	session->fs_ready = true;
 	return true;

@@ -10,6 +10,8 @@
 #include "alloc/cleanup.h"
 #include "fs/file-handle.h"
 #include "fs/ops.h"
+#include "fs/status-dir.h"
+#include "fs/status-file.h"
 
 /* What readlink says of a descriptor, or NULL. */
 static char *describe_fd(int proc_fd, int fd)
@@ -34,6 +36,8 @@ int fs_init(Fs *fs, int root_fd, const FsConfig *config, const Log *log, const C
 		return r;
 	slot_table_init(&fs->files, sizeof(FileHandle));
 	slot_table_init(&fs->dirs, sizeof(DirHandle));
+	slot_table_init(&fs->status_files, sizeof(StatusFile));
+	fs_metrics_init(&fs->metrics, class_rules_count(rules));
 	atomic_init(&fs->passthrough, false);
 	fs->proc_fd = steal_fd(&proc_fd);
 	fs->root_fd = root_fd;
@@ -63,10 +67,13 @@ void fs_close_all(Fs *fs)
 {
 	close_files(fs);
 	close_dirs(fs);
+	status_dir_close_all(fs);
 }
 
 void fs_deinit(Fs *fs)
 {
+	fs_metrics_deinit(&fs->metrics);
+	slot_table_deinit(&fs->status_files);
 	slot_table_deinit(&fs->dirs);
 	slot_table_deinit(&fs->files);
 	inode_table_deinit(&fs->inodes);
@@ -147,7 +154,7 @@ static void want(struct fuse_conn_info *conn, uint64_t flag)
 	fuse_set_feature_flag(conn, flag);
 }
 
-static void op_init(void *userdata, struct fuse_conn_info *conn)
+void op_init(void *userdata, struct fuse_conn_info *conn)
 {
 	Fs *fs = userdata;
 
@@ -176,46 +183,4 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	fuse_unset_feature_flag(conn, FUSE_CAP_SPLICE_READ);
 	fuse_unset_feature_flag(conn, FUSE_CAP_SPLICE_WRITE);
 	fuse_unset_feature_flag(conn, FUSE_CAP_SPLICE_MOVE);
-}
-
-const struct fuse_lowlevel_ops *fs_operations(void)
-{
-	static const struct fuse_lowlevel_ops operations = {
-		.init = op_init,
-		.lookup = op_lookup,
-		.forget = op_forget,
-		.forget_multi = op_forget_multi,
-		.readlink = op_readlink,
-		.mknod = op_mknod,
-		.mkdir = op_mkdir,
-		.symlink = op_symlink,
-		.link = op_link,
-		.unlink = op_unlink,
-		.rmdir = op_rmdir,
-		.rename = op_rename,
-		.getattr = op_getattr,
-		.setattr = op_setattr,
-		.statfs = op_statfs,
-		.setxattr = op_setxattr,
-		.getxattr = op_getxattr,
-		.listxattr = op_listxattr,
-		.removexattr = op_removexattr,
-		.opendir = op_opendir,
-		.readdir = op_readdir,
-		.readdirplus = op_readdirplus,
-		.releasedir = op_releasedir,
-		.fsyncdir = op_fsyncdir,
-		.create = op_create,
-		.tmpfile = op_tmpfile,
-		.open = op_open,
-		.release = op_release,
-		.read = op_read,
-		.write_buf = op_write_buf,
-		.fsync = op_fsync,
-		.fallocate = op_fallocate,
-		.lseek = op_lseek,
-		.copy_file_range = op_copy_file_range,
-	};
-
-	return &operations;
 }

@@ -17,6 +17,7 @@
 #include "alloc/allocate-service.h"
 #include "alloc/file-provider.h"
 #include "alloc/live-set.h"
+#include "fs/fs-metrics.h"
 #include "fs/inode.h"
 #include "fs/slot-table.h"
 
@@ -33,6 +34,10 @@ typedef struct Fs {
 	const Log *log;
 	struct fuse_session *session;
 	const ClassRules *rules;
+	/* For the status: what was given, where it is mounted, and since when, seconds since 1970. */
+	const struct FsOptions *options;
+	const char *mount_point;
+	int64_t started_s;
 	/* NULL without classes. */
 	AllocateService *service;
 	FileProvider *provider;
@@ -49,6 +54,9 @@ typedef struct Fs {
 	/* Of FileHandle and DirHandle (fs/file-handle.h, fs/op-dir.c). */
 	SlotTable files;
 	SlotTable dirs;
+	/* Of StatusFile (fs/status-file.h). */
+	SlotTable status_files;
+	FsMetrics metrics;
 	/* Set at INIT, cleared for good when the kernel refuses. */
 	atomic_bool passthrough;
 } Fs;
@@ -60,7 +68,7 @@ int fs_init(Fs *fs, int root_fd, const FsConfig *config, const Log *log, const C
 void fs_close_all(Fs *fs);
 void fs_deinit(Fs *fs);
 
-/* The operations table, for fuse_session_new with the Fs as its userdata. */
+/* The operations table, for fuse_session_new with the Fs as its userdata: fs/dispatch.c. */
 const struct fuse_lowlevel_ops *fs_operations(void);
 
 static inline Fs *fs_of(fuse_req_t req)

@@ -31,6 +31,9 @@ typedef struct PendingCreate {
 	char *name;
 	mode_t mode;
 	struct fuse_file_info fi;
+	/* NULL: none. */
+	const SegmentClass *class;
+	int64_t began_ns;
 	AllocateRequest *request;
 } PendingCreate;
 
@@ -68,6 +71,8 @@ static void reply_created(PendingCreate *create, int fd)
 	}
 	entry = reply_entry_param(fs, inode, &attr);
 	entry.attr_timeout = MAX(entry.attr_timeout, CREATED_ATTR_TIMEOUT_S);
+	fs_metrics_note_create(&fs->metrics, class_rules_index(fs->rules, create->class),
+			       monotonic_ns() - create->began_ns);
 	if (fuse_reply_create(create->req, &entry, &create->fi) < 0) {
 		file_handle_close(create->req, inode, &create->fi);
 		inode_table_forget(&fs->inodes, inode, 1);
@@ -148,12 +153,11 @@ static void create_from_segment(PendingCreate *create, Segment *segment)
 static void create_cold(PendingCreate *create)
 {
 	Fs *fs = fs_of(create->req);
-	const SegmentClass *class = create->request->class;
 	Segment *segment;
 	int r = -EAGAIN;
 
-	if (!class->fail_on_timeout)
-		r = allocate_service_prepare_cold(fs->service, class, &segment);
+	if (!create->class->fail_on_timeout)
+		r = allocate_service_prepare_cold(fs->service, create->class, &segment);
 	if (r < 0)
 		reply_status(create->req, r);
 	else
@@ -192,13 +196,13 @@ static void on_interrupt(fuse_req_t req, void *arg)
 		allocate_service_cancel(fs_of(req)->service, create->request);
 }
 
-static void wait_for_segment(const PendingCreate *on_stack, const SegmentClass *class, const char *path)
+static void wait_for_segment(const PendingCreate *on_stack, const char *path)
 {
 	Fs *fs = fs_of(on_stack->req);
 	PendingCreate *create = g_memdup2(on_stack, sizeof(*on_stack));
 
 	create->name = g_strdup(on_stack->name);
-	create->request = allocate_service_submit(fs->service, class, path);
+	create->request = allocate_service_submit(fs->service, create->class, path);
 	fuse_req_interrupt_func(create->req, on_interrupt, create);
 	if (!latch_on_open(&create->request->latch, resume, create))
 		resume(create);
@@ -214,28 +218,34 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 		.name = (char *)name,
 		.mode = mode,
 		.fi = *fi,
+		.began_ns = monotonic_ns(),
 	};
 	g_autofree char *path = NULL;
-	const SegmentClass *class;
 	Segment *segment;
 
 	if (fs_is_hidden(parent, name)) {
 		reply_status(req, -EPERM);
 		return;
 	}
-	class = fs_find_class(fs, create.parent, name, &path);
-	if (!class)
+	create.class = fs_find_class(fs, create.parent, name, &path);
+	if (!create.class)
 		create_plain(&create);
-	else if ((segment = allocate_service_take(fs->service, class)))
+	else if ((segment = allocate_service_take(fs->service, create.class)))
 		create_from_segment(&create, segment);
 	else
-		wait_for_segment(&create, class, path);
+		wait_for_segment(&create, path);
 }
 
 void op_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode, struct fuse_file_info *fi)
 {
 	Fs *fs = fs_of(req);
-	PendingCreate create = { .req = req, .parent = fs_inode(fs, parent), .mode = mode, .fi = *fi };
+	PendingCreate create = {
+		.req = req,
+		.parent = fs_inode(fs, parent),
+		.mode = mode,
+		.fi = *fi,
+		.began_ns = monotonic_ns(),
+	};
 	int fd = open_new(fs, &create, ".", (fi->flags & ~O_CREAT) | O_TMPFILE);
 
 	if (fd < 0)

@@ -27,10 +27,8 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	Inode *directory = fs_inode(fs, parent);
 	struct stat attr;
 	Inode *inode = NULL;
-	int r = -ENOENT;
+	int r = inode_table_lookup(&fs->inodes, directory->fd, name, &attr, &inode);
 
-	if (!fs_is_hidden(parent, name))
-		r = inode_table_lookup(&fs->inodes, directory->fd, name, &attr, &inode);
 	reply_entry(req, r, inode, &attr);
 }
 
@@ -188,7 +186,7 @@ static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name, int
 	struct stat gone;
 
 	if (fs_is_hidden(parent, name)) {
-		reply_status(req, -ENOENT);
+		reply_status(req, -EPERM);
 		return;
 	}
 	gone = last_name_of(fs, parent_fd, name);
@@ -218,7 +216,7 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t n
 	struct stat gone = { .st_nlink = 0 };
 
 	if (fs_is_hidden(parent, name) || fs_is_hidden(new_parent, new_name)) {
-		reply_status(req, fs_is_hidden(parent, name) ? -ENOENT : -EPERM);
+		reply_status(req, -EPERM);
 		return;
 	}
 	/* With flags nothing is replaced. */

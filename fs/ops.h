@@ -7,6 +7,9 @@
 
 #include "fs/fs.h"
 
+/* fs/fs.c */
+void op_init(void *userdata, struct fuse_conn_info *conn);
+
 /* fs/op-namespace.c */
 void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
 void op_forget(fuse_req_t req, fuse_ino_t nodeid, uint64_t n_lookups);

@@ -87,14 +87,14 @@ def hidden_paths(root):
 def test_not_to_be_reached(mount):
     ready = mount.pool_names()[0]
     for path in map(str, hidden_paths(mount.point)):
-        for full in (path, f'{path}/pool/{ready}', f'{path}/{ready}'):
+        for full in (f'{path}/pool/{ready}', f'{path}/{ready}', f'{path}/pool', f'{path}/state', f'{path}/lock'):
             for act in (os.stat, os.listdir, os.rmdir, os.chdir, lambda path: os.listxattr(path),
                         lambda path: os.open(path, os.O_RDONLY), lambda path: os.chmod(path, 0o777),
                         lambda path: os.open(path, os.O_PATH), lambda path: os.truncate(path, 0),
                         lambda path: os.utime(path), lambda path: os.chown(path, 1, 1)):
                 with pytest.raises((FileNotFoundError, NotADirectoryError)):
                     act(full)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(IsADirectoryError):
         os.unlink(mount.point / '.warmfs')
     with pytest.raises(FileNotFoundError):
         os.unlink(mount.point / '.warmfs/pool' / ready)
@@ -115,7 +115,7 @@ def test_not_listed(mount):
 
 
 def test_not_to_be_made(mount):
-    """Nothing of that name can come into the root of the mount."""
+    """Nothing of that name can come into the root of the mount, where the status has it."""
     root = mount.point
     touch(root / 'file')
     (root / 'dir').mkdir()
@@ -137,7 +137,8 @@ def test_not_to_be_made(mount):
             act()
             pytest.fail(f'{what} worked')
         assert sorted(os.listdir(root)) == ['dir', 'file'], what
-        assert not os.path.lexists(name), what
+        assert os.stat(name).st_ino != os.stat(mount.private).st_ino, what
+        assert 'pool' not in os.listdir(name), what
     assert warmfs.snapshot(mount.private) == before
 
 

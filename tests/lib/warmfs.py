@@ -399,7 +399,8 @@ COUNTER_LINE = re.compile(r'\bclass (\S+): ((?:\w+=\w+ ?)+)')
 
 
 def warmfs_command(*args, faults=None, binary=None):
-    environment = dict(os.environ, G_DEBUG='fatal-criticals')
+    # glib's own allocator would hide mistakes from the sanitizers, and its locks from one of them.
+    environment = dict(os.environ, G_DEBUG='fatal-criticals', G_SLICE='always-malloc')
     if faults:
         environment.update(faults.environment())
     return [str(binary or BINARY), *[str(arg) for arg in args]], environment
