@@ -19,8 +19,21 @@ typedef struct Recovery {
 	LiveTable *table;
 	const Log *log;
 	bool dry_run;
+	RecoveryProgress progress;
+	void *arg;
+	RecoverySteps steps;
 	RecoveryResult *result;
 } Recovery;
+
+static bool go_on(Recovery *recovery, uint64_t more_bytes)
+{
+	RecoverySteps steps = recovery->steps;
+
+	steps.done_bytes += more_bytes;
+	if (recovery->progress && !recovery->progress(recovery->arg, &steps))
+		recovery->result->stopped = true;
+	return !recovery->result->stopped;
+}
 
 static int read_fully(const Sys *sys, int fd, char *buffer, size_t size, off_t offset)
 {
@@ -37,14 +50,17 @@ static int read_fully(const Sys *sys, int fd, char *buffer, size_t size, off_t o
 }
 
 /* One past the last byte that is not zero. Reads from the end. */
-static int find_end(const Sys *sys, int fd, off_t size, off_t *ret_end)
+static int find_end(Recovery *recovery, int fd, off_t size, off_t *ret_end)
 {
 	g_autofree char *buffer = g_malloc(CHUNK_BYTES);
+	off_t whole = size;
 
 	while (size > 0) {
 		off_t start = (size - 1) / CHUNK_BYTES * CHUNK_BYTES;
-		int r = read_fully(sys, fd, buffer, size - start, start);
+		int r = go_on(recovery, whole - size) ? 0 : -ECANCELED;
 
+		if (r == 0)
+			r = read_fully(recovery->sys, fd, buffer, size - start, start);
 		if (r < 0)
 			return r;
 		for (off_t i = size - start; i > 0; i--) {
@@ -60,7 +76,7 @@ static int find_end(const Sys *sys, int fd, off_t size, off_t *ret_end)
 }
 
 /* The length that applications saw, or had made durable. -ENOENT if the file itself has it. */
-static int find_length(const Recovery *recovery, int fd, const char *name, uint64_t capacity_bytes,
+static int find_length(Recovery *recovery, int fd, const char *name, uint64_t capacity_bytes,
 		       off_t *ret_length)
 {
 	LiveEntry entry;
@@ -77,7 +93,7 @@ static int find_length(const Recovery *recovery, int fd, const char *name, uint6
 		*ret_length = entry.length;
 		return 0;
 	}
-	r = find_end(recovery->sys, fd, capacity_bytes, ret_length);
+	r = find_end(recovery, fd, capacity_bytes, ret_length);
 	*ret_length = MAX(*ret_length, (off_t)durable_length);
 	return r;
 }
@@ -142,6 +158,29 @@ static bool may_be_live(SegmentNameType type, const SegmentNameParts *parts)
 	       (type == SEGMENT_NAME_READY && parts->kind != SEGMENT_KIND_MAPPED);
 }
 
+/* What its part in the progress is; 0 if it is not live. */
+static uint64_t weight_bytes(const PoolDir *dir, const char *name)
+{
+	SegmentNameParts parts;
+	SegmentNameType type = segment_name_parse(name, &parts);
+	struct stat attr;
+
+	if (!may_be_live(type, &parts) ||
+	    fstatat(dir->segments_fd, name, &attr, AT_SYMLINK_NOFOLLOW) < 0 || attr.st_nlink < 2)
+		return 0;
+	return is_reserved_only(type, &parts) ? CHUNK_BYTES : MAX(parts.size_bytes, CHUNK_BYTES);
+}
+
+static void add_up(Recovery *recovery, const GPtrArray *names)
+{
+	for (guint i = 0; i < names->len; i++) {
+		uint64_t weight = weight_bytes(recovery->dir, names->pdata[i]);
+
+		recovery->steps.n_total += weight > 0;
+		recovery->steps.total_bytes += weight;
+	}
+}
+
 /* 1 if it was live. */
 static int judge(Recovery *recovery, const char *name)
 {
@@ -178,7 +217,7 @@ static void count(Recovery *recovery, const char *name, int r)
 		log_notice(recovery->log,
 			   "recovery: %s: still open; keeps its reservation until the next mount",
 			   name);
-	} else if (r < 0) {
+	} else if (r < 0 && r != -ECANCELED) {
 		recovery->result->n_failed++;
 		log_error(recovery->log,
 			  "recovery: %s: %s; left as it is, tried again at the next mount", name,
@@ -205,22 +244,40 @@ static GPtrArray *list_names(int dir_fd)
 	return names;
 }
 
+static void step(Recovery *recovery, const char *name)
+{
+	uint64_t weight = recovery->progress ? weight_bytes(recovery->dir, name) : 0;
+
+	count(recovery, name, judge(recovery, name));
+	if (weight == 0 || recovery->result->stopped)
+		return;
+	recovery->steps.n_done++;
+	recovery->steps.done_bytes += weight;
+}
+
 int recovery_run(const Sys *sys, PoolDir *dir, LiveTable *table, const Log *log, bool dry_run,
 		 RecoveryProgress progress, void *arg, RecoveryResult *ret_result)
 {
-	Recovery recovery = { sys, dir, table, log, dry_run, ret_result };
+	Recovery recovery = {
+		.sys = sys,
+		.dir = dir,
+		.table = table,
+		.log = log,
+		.dry_run = dry_run,
+		.progress = progress,
+		.arg = arg,
+		.result = ret_result,
+	};
 	g_autoptr(GPtrArray) names = list_names(dir->segments_fd);
 
 	*ret_result = (RecoveryResult){ 0 };
 	if (!names)
 		return -errno;
-	for (guint i = 0; i <= names->len; i++) {
-		if (progress)
-			progress(arg, i, names->len);
-		if (i < names->len)
-			count(&recovery, names->pdata[i], judge(&recovery, names->pdata[i]));
-	}
-	if (!dry_run && table && ret_result->n_failed == 0)
+	if (progress)
+		add_up(&recovery, names);
+	for (guint i = 0; i < names->len && go_on(&recovery, 0); i++)
+		step(&recovery, names->pdata[i]);
+	if (!dry_run && table && ret_result->n_failed == 0 && !ret_result->stopped)
 		live_table_clear(table);
 	return 0;
 }

@@ -16,10 +16,20 @@ typedef struct RecoveryResult {
 	unsigned n_failed;
 	/* Still open from an earlier mount, so their unused reservation stays. */
 	unsigned n_busy;
+	/* Ended by `progress`: what was not looked at yet is as it was. */
+	bool stopped;
 } RecoveryResult;
 
-/* Told before each name that is looked at, and at the end (done == total). */
-typedef void (*RecoveryProgress)(void *arg, unsigned done, unsigned total);
+/* How far it is. Bytes are those of segments that may have to be read. */
+typedef struct RecoverySteps {
+	unsigned n_done;
+	unsigned n_total;
+	uint64_t done_bytes;
+	uint64_t total_bytes;
+} RecoverySteps;
+
+/* Told between any two steps: segments, and pieces of one that are read. False: go no further. */
+typedef bool (*RecoveryProgress)(void *arg, const RecoverySteps *steps);
 
 /* `table` and `progress` may be NULL. With dry_run nothing is changed, and the lines say what would
  * be. 0 or -errno (what kept it from looking at all). */

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "alloc/cleanup.h"
@@ -121,4 +122,25 @@ bool mount_point_is_ours(const char *mount_point)
 	g_autofree char *device = mount.device;
 
 	return g_strcmp0(type, "fuse.warmfs") == 0;
+}
+
+bool mount_point_is_inside_ours(int fd)
+{
+	g_autofree char *table = NULL, *wanted = NULL;
+	g_auto(GStrv) lines = NULL;
+	struct stat attr;
+	bool found = false;
+
+	if (fstat(fd, &attr) < 0 || !g_file_get_contents("/proc/self/mountinfo", &table, NULL, NULL))
+		return false;
+	lines = g_strsplit(table, "\n", -1);
+	wanted = g_strdup_printf("%u:%u", major(attr.st_dev), minor(attr.st_dev));
+	for (char **line = lines; *line && !found; line++) {
+		/* ID, parent's ID, device, root, point, options, ..., "-", type, ... */
+		g_auto(GStrv) fields = g_strsplit(*line, " ", 4);
+
+		found = g_strv_length(fields) == 4 && g_str_equal(fields[2], wanted) &&
+			strstr(fields[3], " - fuse.warmfs ");
+	}
+	return found;
 }

@@ -15,3 +15,6 @@ bool mount_point_check(const char *mount_point, int source_fd, GError **error);
 
 /* Whether warmfs is mounted there, and is what one sees. */
 bool mount_point_is_ours(const char *mount_point);
+
+/* Whether what is open is part of a mount of warmfs. */
+bool mount_point_is_inside_ours(int fd);

@@ -68,9 +68,9 @@ static void tell_stuck(const Readiness *readiness, const AllocStatus *status)
 	tell_why_not(readiness, why);
 }
 
-static void show(const Fill *fill, int64_t *told_ns, int64_t now_ns)
+static void show(ProgressBar *bar, const Fill *fill, int64_t *told_ns, int64_t now_ns)
 {
-	progress_bar_show(fill->ready, fill->wanted);
+	progress_bar_show(bar, fill->ready, fill->wanted, "%u of %u", fill->ready, fill->wanted);
 	if (now_ns - *told_ns < TELL_INTERVAL_NS)
 		return;
 	*told_ns = now_ns;
@@ -82,19 +82,21 @@ static void show(const Fill *fill, int64_t *told_ns, int64_t now_ns)
 static bool wait_warm(Readiness *readiness)
 {
 	int64_t stuck_since_ns = DEADLINE_NEVER, told_ns = 0;
+	ProgressBar bar;
 	Fill fill;
 
+	progress_bar_init(&bar);
 	for (look(readiness, &fill); fill.n_short > 0; look(readiness, &fill)) {
 		int64_t now_ns = monotonic_ns();
 
 		stuck_since_ns = fill.n_stuck < fill.n_short ? DEADLINE_NEVER : MIN(stuck_since_ns, now_ns);
 		if (stuck_since_ns <= now_ns - STUCK_NS)
 			break;
-		show(&fill, &told_ns, now_ns);
+		show(&bar, &fill, &told_ns, now_ns);
 		if (latch_wait_until(&readiness->stop, now_ns + LOOK_INTERVAL_NS))
 			break;
 	}
-	progress_bar_clear();
+	progress_bar_clear(&bar);
 	if (latch_is_open(&readiness->stop)) {
 		tell_why_not(readiness, "the mount was ended before its pools were full");
 		return false;

@@ -301,6 +301,18 @@ static int call_judge(const Call *call)
 		}                                                \
 	} while (0)
 
+EXPORT ssize_t pread(int fd, void *buffer, size_t size, off_t offset)
+{
+	JUDGE(.name = "pread", .fd = fd, .len = (long long)size);
+	return NEXT(pread)(fd, buffer, size, offset);
+}
+
+EXPORT ssize_t pread64(int fd, void *buffer, size_t size, off64_t offset)
+{
+	JUDGE(.name = "pread", .fd = fd, .len = (long long)size);
+	return NEXT(pread64)(fd, buffer, size, offset);
+}
+
 EXPORT ssize_t pwrite(int fd, const void *buffer, size_t size, off_t offset)
 {
 	JUDGE(.name = "pwrite", .fd = fd, .len = (long long)size);
