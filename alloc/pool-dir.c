@@ -55,6 +55,9 @@ static bool lock_directory(PoolDir *dir, const char *source, GError **error)
 	ssize_t n;
 
 	dir->lock_fd = openat(dir->fd, LOCK_NAME, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	/* For those who only look. */
+	if (dir->lock_fd < 0 && errno == EROFS)
+		dir->lock_fd = openat(dir->fd, LOCK_NAME, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	if (dir->lock_fd < 0) {
 		set_errno_error(error, "%s/" POOL_DIR_NAME "/" LOCK_NAME ": cannot open", source, errno);
 		return false;
