@@ -26,12 +26,15 @@
 #include "alloc/live-bytes.h"
 #include "alloc/request-queue.h"
 #include "alloc/request-table.h"
+#include "alloc/warm-pace.h"
 
 typedef struct AllocateScheduler {
 	/* Immutable. */
 	const Clock *clock;
 	const LiveBytes *live;
 	const Log *log;
+	/* Hears of those who wait; or NULL. */
+	WarmPace *pace;
 	ClassState *classes;
 	size_t n_classes;
 	EndList ended;

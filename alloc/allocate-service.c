@@ -54,6 +54,11 @@ AllocateService *allocate_service_new(const ClassRules *rules, SegmentProvider *
 	return service;
 }
 
+void allocate_service_set_pace(AllocateService *service, WarmPace *pace)
+{
+	service->scheduler.pace = pace;
+}
+
 AllocateService *allocate_service_free(AllocateService *service)
 {
 	AllocateScheduler *scheduler;

@@ -13,12 +13,15 @@
 #include "alloc/live-bytes.h"
 #include "alloc/log.h"
 #include "alloc/segment-provider.h"
+#include "alloc/warm-pace.h"
 
 typedef struct AllocateService AllocateService;
 
 /* All are borrowed and must outlive the service. `live` may be NULL: no taken segment is live then. */
 AllocateService *allocate_service_new(const ClassRules *rules, SegmentProvider *provider,
 				      const LiveBytes *live, const Log *log);
+/* Before start: from now on the pace hears whether creates wait. Borrowed. */
+void allocate_service_set_pace(AllocateService *service, WarmPace *pace);
 /* Legal before start and after stop. Segments still in the pool stay as files. Takes NULL; returns NULL. */
 AllocateService *allocate_service_free(AllocateService *service);
 

@@ -44,6 +44,7 @@ static void abandon(AllocateScheduler *scheduler, ClassState *state, AllocateReq
 	} else {
 		request->given_up = true;
 		atomic_store(&request->cancel, true);
+		warm_pace_wake(scheduler->pace);
 	}
 	cond_signal(&scheduler->work);
 }
@@ -80,6 +81,7 @@ void allocate_waiting_end(AllocateScheduler *scheduler, AllocateRequest *request
 	ClassState *state = allocate_scheduler_class(scheduler, request->class);
 
 	g_assert(allocate_request_has_waiter(request));
+	warm_pace_relax(scheduler->pace);
 	give_up_place(scheduler, state, request);
 	request_table_remove_if_same(&scheduler->table, request);
 	wait_list_remove(&state->waiting, request);
@@ -101,6 +103,7 @@ void allocate_waiting_end_all(AllocateScheduler *scheduler)
 			allocate_waiting_end(scheduler, request, ALLOCATE_FAILED, -ESHUTDOWN);
 	for (GList *link = scheduler->preparing.head; link; link = link->next)
 		atomic_store(&((AllocateRequest *)link->data)->cancel, true);
+	warm_pace_wake(scheduler->pace);
 }
 
 void allocate_waiting_begin(AllocateScheduler *scheduler, ClassState *state, AllocateRequest *request)
@@ -109,6 +112,7 @@ void allocate_waiting_begin(AllocateScheduler *scheduler, ClassState *state, All
 
 	class_state_count(state, ALLOC_WAITS);
 	wait_list_push(&state->waiting, request);
+	warm_pace_hurry(scheduler->pace);
 	if (leader) {
 		class_state_count(state, ALLOC_JOINED);
 		request->state = ALLOCATE_JOINED;

@@ -49,7 +49,8 @@ void class_state_note_prepared(ClassState *state, const AllocateRequest *request
 			       unsigned queue_length, const Log *log, int64_t now_ns)
 {
 	const SegmentClass *class = state->pool.class;
-	uint64_t us = us_between(request->started_ns, now_ns);
+	/* To go slowly on purpose is not to be slow. */
+	uint64_t us = us_between(request->started_ns + segment->paused_ns, now_ns);
 
 	class_state_count(state, segment->adopted ? ALLOC_ADOPTED : ALLOC_PREPARED);
 	alloc_times_add(&state->prepare_times, us);

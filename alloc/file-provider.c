@@ -115,7 +115,7 @@ static int create_file(FileProvider *provider, const SegmentClass *class, Segmen
 	return 0;
 }
 
-static int map_and_populate(FileProvider *provider, Segment *segment, const atomic_bool *cancel)
+static int map_and_populate(FileProvider *provider, Segment *segment, WarmStint *stint)
 {
 	const SegmentClass *class = segment->class;
 	int r;
@@ -126,7 +126,7 @@ static int map_and_populate(FileProvider *provider, Segment *segment, const atom
 	if (r < 0)
 		return r;
 	segment->map_bytes = class->size_bytes;
-	return warmer_populate(provider->sys, segment->map, segment->map_bytes, cancel);
+	return warmer_populate(provider->sys, segment->map, segment->map_bytes, segment->adopted, stint);
 }
 
 /* Marks the file as one that nobody has had, and names it so. */
@@ -176,15 +176,19 @@ static int prepare_new(FileProvider *provider, const SegmentClass *class, const 
 		       Segment **ret_segment)
 {
 	Segment *segment;
+	WarmStint stint;
 	int r = file_provider_create(provider, class, &segment);
 
 	if (r < 0)
 		return r;
-	r = warmer_fill(provider->sys, segment->fd, class, cancel);
+	warm_stint_begin(&stint, provider->config.pace, cancel);
+	r = warmer_fill(provider->sys, segment->fd, class, &stint);
 	if (r == 0)
-		r = map_and_populate(provider, segment, cancel);
+		r = map_and_populate(provider, segment, &stint);
 	if (r == 0)
 		r = mark_ready(provider, segment);
+	warm_stint_end(&stint);
+	segment->paused_ns = stint.paused_ns;
 	if (r < 0) {
 		file_provider_discard(&provider->base, segment);
 		return r;
@@ -225,14 +229,23 @@ static int check_filled(FileProvider *provider, const Segment *segment)
 
 int file_provider_finish(FileProvider *provider, Segment *segment, const atomic_bool *cancel)
 {
-	int r = provider->sys->fsync(provider->sys, segment->fd);
+	WarmStint stint;
+	int r;
 
+	warm_stint_begin(&stint, provider->config.pace, cancel);
+	r = warm_stint_step(&stint, 0);
+	if (r == 0)
+		r = provider->sys->fsync(provider->sys, segment->fd);
 	/* Only now are all the blocks there that will be. */
 	if (r == 0)
 		r = check_filled(provider, segment);
 	if (r == 0)
-		r = map_and_populate(provider, segment, cancel);
-	return r == 0 ? mark_ready(provider, segment) : r;
+		r = map_and_populate(provider, segment, &stint);
+	if (r == 0)
+		r = mark_ready(provider, segment);
+	warm_stint_end(&stint);
+	segment->paused_ns = stint.paused_ns;
+	return r;
 }
 
 /* A file found in the pool serves if it is just as mark_ready left it. */
@@ -300,13 +313,17 @@ static int adopt_one(FileProvider *provider, const SegmentClass *class, const ch
 		     const atomic_bool *cancel, Segment **ret_segment)
 {
 	Segment *segment = segment_new(class);
+	WarmStint stint;
 	int r;
 
 	g_strlcpy(segment->name, name, sizeof(segment->name));
 	segment->adopted = true;
+	warm_stint_begin(&stint, provider->config.pace, cancel);
 	r = open_adoptable(provider, segment);
 	if (r == 0)
-		r = map_and_populate(provider, segment, cancel);
+		r = map_and_populate(provider, segment, &stint);
+	warm_stint_end(&stint);
+	segment->paused_ns = stint.paused_ns;
 	if (r == 0) {
 		*ret_segment = segment;
 	} else if (is_shortage(r)) {

@@ -15,12 +15,15 @@
 #include "alloc/segment-provider.h"
 #include "alloc/segment.h"
 #include "alloc/sys.h"
+#include "alloc/warm-pace.h"
 
 typedef struct FileProvider FileProvider;
 
 typedef struct FileProviderConfig {
 	/* Share of the filesystem that preparing ahead leaves free, percent. */
 	unsigned reserve_percent;
+	/* How fast it prepares; borrowed. NULL: as fast as it can. */
+	WarmPace *pace;
 } FileProviderConfig;
 
 /* `dir` and `sys` are borrowed and must outlive the provider. */

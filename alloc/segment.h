@@ -31,6 +31,8 @@ typedef struct Segment {
 	bool adopted;
 	/* Not warmed: a create's wait was over. It never goes to the pool. */
 	bool cold;
+	/* How long its preparation was kept waiting, for the sake of others. */
+	int64_t paused_ns;
 } Segment;
 
 /* Whether something remains to be done about it after it was taken (alloc/live-segment.h). */

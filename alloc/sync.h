@@ -37,6 +37,8 @@ typedef struct Clock Clock;
 
 struct Clock {
 	int64_t (*now_ns)(const Clock *clock);
+	/* As cond_wait_until, by this clock. */
+	void (*wait_until)(const Clock *clock, Cond *cond, Mutex *mutex, int64_t deadline_ns);
 };
 
 static inline int64_t clock_now_ns(const Clock *clock)
@@ -49,8 +51,6 @@ static inline int64_t clock_monotonic_now_ns(const Clock *clock)
 	(void)clock;
 	return monotonic_ns();
 }
-
-static const Clock clock_monotonic = { .now_ns = clock_monotonic_now_ns };
 
 static inline void mutex_init(Mutex *mutex)
 {
@@ -128,6 +128,19 @@ static inline bool cond_wait_until(Cond *cond, Mutex *mutex, int64_t deadline_ns
 	}
 	return pthread_cond_timedwait(&cond->impl, &mutex->impl, &until) == 0;
 }
+
+static inline void clock_monotonic_wait_until(const Clock *clock, Cond *cond, Mutex *mutex, int64_t deadline_ns)
+{
+	(void)clock;
+	cond_wait_until(cond, mutex, deadline_ns);
+}
+
+static inline void clock_wait_until(const Clock *clock, Cond *cond, Mutex *mutex, int64_t deadline_ns)
+{
+	clock->wait_until(clock, cond, mutex, deadline_ns);
+}
+
+static const Clock clock_monotonic = { .now_ns = clock_monotonic_now_ns, .wait_until = clock_monotonic_wait_until };
 
 static inline void cond_signal(Cond *cond)
 {

@@ -3,11 +3,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/ioprio.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <glib.h>
+
+#include "alloc/io-pressure.h"
 
 #define NEGATIVE_ERRNO(call) ((call) < 0 ? -errno : 0)
 
@@ -150,6 +154,20 @@ static int kernel_madvise(const Sys *sys, void *map, size_t length, int advice)
 	return NEGATIVE_ERRNO(madvise(map, length, advice));
 }
 
+static int kernel_set_io_idle(const Sys *sys, bool idle)
+{
+	int class = idle ? IOPRIO_CLASS_IDLE : IOPRIO_CLASS_NONE;
+
+	(void)sys;
+	return NEGATIVE_ERRNO(syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_PRIO_VALUE(class, 0)));
+}
+
+static int kernel_io_stalled_us(const Sys *sys, uint64_t *ret_us)
+{
+	(void)sys;
+	return io_pressure_stalled_us(ret_us);
+}
+
 static size_t kernel_page_bytes(const Sys *sys)
 {
 	(void)sys;
@@ -240,6 +258,8 @@ const Sys sys_kernel = {
 	.mmap_shared = kernel_mmap_shared,
 	.munmap = kernel_munmap,
 	.madvise = kernel_madvise,
+	.set_io_idle = kernel_set_io_idle,
+	.io_stalled_us = kernel_io_stalled_us,
 	.page_bytes = kernel_page_bytes,
 	.resident_bytes = kernel_resident_bytes,
 	.msync = kernel_msync,

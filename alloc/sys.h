@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/stat.h>
@@ -37,6 +38,10 @@ struct Sys {
 	int (*mmap_shared)(const Sys *sys, int fd, size_t length, void **ret_map);
 	int (*munmap)(const Sys *sys, void *map, size_t length);
 	int (*madvise)(const Sys *sys, void *map, size_t length, int advice);
+	/* Of the calling thread: whether its I/O goes behind everybody else's. */
+	int (*set_io_idle)(const Sys *sys, bool idle);
+	/* alloc/io-pressure.h */
+	int (*io_stalled_us)(const Sys *sys, uint64_t *ret_us);
 	/* Of one page of memory; a power of two. */
 	size_t (*page_bytes)(const Sys *sys);
 	/* How many bytes of the file are in the page cache. */

@@ -599,6 +599,86 @@ static void test_slow(void)
 	fixture_deinit(&f);
 }
 
+/* What it was kept waiting for the sake of others does not count. */
+static void test_paced_is_not_slow(void)
+{
+	Fixture f;
+	AllocateRequest *request;
+	Segment *segment = g_new0(Segment, 1);
+
+	fixture_init(&f, 1, "a size=1G ahead=1 slow_ms=10", NULL);
+	request = next(&f);
+	f.now_ns += 5000 * MS_NS;
+	*segment = (Segment){ .class = nth_class(&f, 0), .paused_ns = 4990 * MS_NS };
+	allocate_scheduler_finish(&f.scheduler, request, 0, segment);
+	allocate_request_unref(request);
+	g_assert_cmpuint(counter(&f, 0, ALLOC_SLOW), ==, 0);
+	AllocStatus now = status(&f, 0);
+	g_assert_cmpuint(now.prepare_times.sum_us, ==, 10000);
+	fixture_deinit(&f);
+}
+
+static void wait_until_then(const Clock *clock, Cond *cond, Mutex *mutex, int64_t deadline_ns)
+{
+	(void)cond;
+	(void)mutex;
+	((Fixture *)clock)->now_ns = deadline_ns;
+}
+
+/* Whether preparing ahead is kept to a rate of next to nothing. */
+static bool is_paced(Fixture *f)
+{
+	atomic_bool never = false;
+	WarmStint stint;
+
+	warm_stint_begin(&stint, f->scheduler.pace, &never);
+	for (int i = 0; i < 2; i++)
+		g_assert_cmpint(warm_stint_step(&stint, 1), ==, 0);
+	warm_stint_end(&stint);
+	return stint.paused_ns > 0;
+}
+
+/* While somebody waits, and not a moment longer, however that ends. */
+static void test_pace_is_lifted(void)
+{
+	static const WarmPaceConfig config = { .rate_bytes = 1 };
+	AllocateRequest *served, *late, *joined, *gone, *last;
+	Fixture f;
+
+	fixture_init(&f, 1, "a size=1M ahead=0 timeout=3s", NULL);
+	f.clock.wait_until = wait_until_then;
+	f.scheduler.pace = warm_pace_new(&config, &sys_kernel, &f.clock);
+	g_assert_true(is_paced(&f));
+	served = submit(&f, 0, "a/1");
+	g_assert_false(is_paced(&f));
+	finish(&f, next(&f), 0);
+	g_assert_true(is_paced(&f));
+	expect_end(served, ALLOCATE_READY, 0);
+
+	late = submit(&f, 0, "a/2");
+	joined = submit(&f, 0, "a/2");
+	f.now_ns += 2 * S_NS;
+	gone = submit(&f, 0, "a/3");
+	f.now_ns += S_NS;
+	allocate_scheduler_mind(&f.scheduler);
+	end_list_open(&f.scheduler.timed_out);
+	g_assert_false(is_paced(&f));
+	expect_end(late, ALLOCATE_TIMED_OUT, -EAGAIN);
+	expect_end(joined, ALLOCATE_TIMED_OUT, -EAGAIN);
+	allocate_waiting_end(&f.scheduler, gone, ALLOCATE_CANCELLED, -EINTR);
+	end_list_open(&f.scheduler.ended);
+	g_assert_true(is_paced(&f));
+	expect_end(gone, ALLOCATE_CANCELLED, -EINTR);
+
+	last = submit(&f, 0, "a/4");
+	allocate_waiting_end_all(&f.scheduler);
+	end_list_open(&f.scheduler.ended);
+	g_assert_true(is_paced(&f));
+	expect_end(last, ALLOCATE_FAILED, -ESHUTDOWN);
+	warm_pace_free(f.scheduler.pace);
+	fixture_deinit(&f);
+}
+
 /* With a path, and with those who wait behind it. */
 static void test_slow_for_waiting(void)
 {
@@ -794,6 +874,8 @@ int main(int argc, char **argv)
 	test_add("/allocate-scheduler/degraded", test_degraded);
 	test_add("/allocate-scheduler/passing-is-not-degraded", test_passing_is_not_degraded);
 	test_add("/allocate-scheduler/slow", test_slow);
+	test_add("/allocate-scheduler/paced-is-not-slow", test_paced_is_not_slow);
+	test_add("/allocate-scheduler/pace-is-lifted", test_pace_is_lifted);
 	test_add("/allocate-scheduler/slow-for-waiting", test_slow_for_waiting);
 	test_add("/allocate-scheduler/counts", test_counts);
 	test_add("/allocate-scheduler/quota", test_quota);

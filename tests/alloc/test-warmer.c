@@ -39,7 +39,10 @@ static void fixture_deinit(Fixture *f)
 
 static int fill(Fixture *f)
 {
-	return warmer_fill(&f->sys.base, 3, f->class, &f->cancel);
+	WarmStint stint;
+
+	warm_stint_begin(&stint, NULL, &f->cancel);
+	return warmer_fill(&f->sys.base, 3, f->class, &stint);
 }
 
 static unsigned count(Fixture *f, FakeSysCall call)
@@ -225,11 +228,11 @@ static void test_cancel(void)
 {
 	Fixture f;
 
-	fixture_init(&f, "a size=1M folio=64K");
+	fixture_init(&f, "a size=1G folio=64K");
 	f.sys.no_write_zeroes = true;
-	cancel_at(&f, FAKE_SYS_PWRITE, 5);
+	cancel_at(&f, FAKE_SYS_PWRITE, 37);
 	g_assert_cmpint(fill(&f), ==, -ECANCELED);
-	g_assert_cmpuint(count(&f, FAKE_SYS_PWRITE), ==, 5);
+	g_assert_cmpuint(count(&f, FAKE_SYS_PWRITE), ==, 37);
 	g_assert_cmpuint(count(&f, FAKE_SYS_FSYNC), ==, 0);
 	fixture_deinit(&f);
 }
@@ -335,6 +338,32 @@ static void test_flush_errors(void)
 	}
 }
 
+static void stall(void *arg, FakeSysCall call)
+{
+	if (call == FAKE_SYS_IO_STALLED_US)
+		atomic_fetch_add(&((Fixture *)arg)->sys.stalled_us, 1000000000);
+}
+
+/* So that the disk is the others' in the pauses. */
+static void test_flush_while_others_wait(void)
+{
+	static const WarmPaceConfig config = { .yields = true };
+	WarmStint stint;
+	Fixture f;
+
+	fixture_init(&f, "a size=4M flush=async");
+	f.sys.no_write_zeroes = true;
+	f.sys.before = stall;
+	f.sys.before_arg = &f;
+	WarmPace *pace = warm_pace_new(&config, &f.sys.base, &clock_monotonic);
+	warm_stint_begin(&stint, pace, &f.cancel);
+	g_assert_cmpint(warmer_fill(&f.sys.base, 3, f.class, &stint), ==, 0);
+	warm_stint_end(&stint);
+	check_flushes(&f, MIB, FLAGS_SYNC);
+	warm_pace_free(pace);
+	fixture_deinit(&f);
+}
+
 static void check_only_reserved(const char *class)
 {
 	Fixture f;
@@ -403,13 +432,16 @@ static void test_stream(void)
 
 static int populate(Fixture *f, uint64_t length)
 {
-	return warmer_populate(&f->sys.base, (void *)(uintptr_t)4096, length, &f->cancel);
+	WarmStint stint;
+
+	warm_stint_begin(&stint, NULL, &f->cancel);
+	return warmer_populate(&f->sys.base, (void *)(uintptr_t)4096, length, false, &stint);
 }
 
 static void test_populate(void)
 {
 	Fixture f;
-	uint64_t length = 150 * MIB + 4096, at = 4096;
+	uint64_t length = 15 * MIB + 4096, at = 4096;
 
 	fixture_init(&f, "a size=1M");
 	g_assert_cmpint(populate(&f, length), ==, 0);
@@ -440,7 +472,7 @@ static void test_populate_errors(void)
 
 		fixture_init(&f, "a size=1M");
 		fake_sys_fail(&f.sys, FAKE_SYS_MADVISE, 2, 1, CASES[i].error);
-		g_assert_cmpint(populate(&f, 192 * MIB), ==, CASES[i].result);
+		g_assert_cmpint(populate(&f, 12 * MIB), ==, CASES[i].result);
 		g_assert_cmpuint(count(&f, FAKE_SYS_MADVISE), ==, CASES[i].n_calls);
 		fixture_deinit(&f);
 	}
@@ -472,6 +504,7 @@ int main(int argc, char **argv)
 	test_add("/warmer/B11-the-page-size-is-asked", test_page_size);
 	test_add("/warmer/B12-each-page-is-flushed-once", test_linear_flush);
 	test_add("/warmer/flush-errors", test_flush_errors);
+	test_add("/warmer/flush-while-others-wait", test_flush_while_others_wait);
 	test_add("/warmer/cold", test_cold);
 	test_add("/warmer/cold-without-fallocate", test_cold_without_fallocate);
 	test_add("/warmer/stream", test_stream);

@@ -19,6 +19,7 @@ static const char *const NAMES[_FAKE_SYS_CALL_MAX] = {
 	[FAKE_SYS_MADVISE] = "madvise",	    [FAKE_SYS_LINKAT] = "linkat",
 	[FAKE_SYS_FDATASYNC] = "fdatasync", [FAKE_SYS_PREAD] = "pread",
 	[FAKE_SYS_MSYNC] = "msync",	    [FAKE_SYS_CLOSE] = "close",
+	[FAKE_SYS_SET_IO_IDLE] = "set_io_idle", [FAKE_SYS_IO_STALLED_US] = "io_stalled_us",
 };
 
 const char *fake_sys_call_name(FakeSysCall call)
@@ -213,6 +214,21 @@ static int fake_madvise(const Sys *base, void *map, size_t length, int advice)
 	return CONCLUDE(r, madvise(base, map, length, advice), 0);
 }
 
+static int fake_set_io_idle(const Sys *base, bool idle)
+{
+	int r = NOTE(.call = FAKE_SYS_SET_IO_IDLE, .flags = idle);
+
+	return CONCLUDE(r, set_io_idle(base, idle), 0);
+}
+
+static int fake_io_stalled_us(const Sys *base, uint64_t *ret_us)
+{
+	int r = NOTE(.call = FAKE_SYS_IO_STALLED_US);
+
+	*ret_us = atomic_load(&fake_sys(base)->stalled_us);
+	return CONCLUDE(r, io_stalled_us(base, ret_us), 0);
+}
+
 static size_t fake_page_bytes(const Sys *base)
 {
 	FakeSys *sys = fake_sys(base);
@@ -252,6 +268,8 @@ void fake_sys_init(FakeSys *sys, bool with_kernel)
 			.mmap_shared = fake_mmap,
 			.munmap = fake_munmap,
 			.madvise = fake_madvise,
+			.set_io_idle = fake_set_io_idle,
+			.io_stalled_us = fake_io_stalled_us,
 			.page_bytes = fake_page_bytes,
 			.msync = fake_msync,
 		},

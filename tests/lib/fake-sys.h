@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #include <glib.h>
@@ -35,6 +36,8 @@ typedef enum FakeSysCall {
 	FAKE_SYS_MUNMAP,
 	FAKE_SYS_MADVISE,
 	FAKE_SYS_MSYNC,
+	FAKE_SYS_SET_IO_IDLE,
+	FAKE_SYS_IO_STALLED_US,
 	_FAKE_SYS_CALL_MAX,
 } FakeSysCall;
 
@@ -45,7 +48,7 @@ typedef struct FakeSysRecord {
 	FakeSysCall call;
 	uint64_t offset;
 	uint64_t length;
-	/* Of fallocate and sync_file_range: mode, flags; of madvise: the advice. */
+	/* Of fallocate and sync_file_range: mode, flags; of madvise: the advice; of set_io_idle: whether it is. */
 	int flags;
 } FakeSysRecord;
 
@@ -57,6 +60,8 @@ typedef struct FakeSys {
 	bool no_write_zeroes;
 	/* Bound on what one pwrite writes; 0: none. */
 	size_t short_write_bytes;
+	/* What io_stalled_us says without a kernel. */
+	atomic_uint_fast64_t stalled_us;
 	/* What page_bytes says; 0: what the kernel does. */
 	size_t page_bytes;
 	/* What fstatvfs says, if f_frsize is set. */
