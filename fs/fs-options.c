@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "alloc/byte-size.h"
 #include "alloc/class-config.h"
 
 #define MAX_THREADS 64
@@ -41,11 +42,31 @@ static bool set_reserve(FsOptions *options, const char *value)
 	return parse_number(number, 0, MAX_RESERVE_PERCENT, &options->provider.reserve_percent);
 }
 
-static bool set_passthrough(FsOptions *options, const char *value)
+static bool parse_switch(const char *value, bool *ret_on)
 {
 	if (g_strcmp0(value, "on") != 0 && g_strcmp0(value, "off") != 0)
 		return false;
-	options->fs.passthrough = strcmp(value, "on") == 0;
+	*ret_on = strcmp(value, "on") == 0;
+	return true;
+}
+
+static bool set_passthrough(FsOptions *options, const char *value)
+{
+	return parse_switch(value, &options->fs.passthrough);
+}
+
+static bool set_yield(FsOptions *options, const char *value)
+{
+	return parse_switch(value, &options->pace.yields);
+}
+
+static bool set_rate(FsOptions *options, const char *value)
+{
+	uint64_t bytes;
+
+	if (!value || byte_size_parse(value, &bytes) < 0 || bytes == 0)
+		return false;
+	options->pace.rate_bytes = bytes;
 	return true;
 }
 
@@ -105,6 +126,8 @@ static const struct MountKey {
 } mount_keys[] = {
 	{ "threads", set_threads, "1 to 64", NULL },
 	{ "reserve", set_reserve, "0% to 90%", "5%" },
+	{ "rate", set_rate, "bytes per second from 1, also with K, M, G or T", NULL },
+	{ "yield", set_yield, "on or off", "on" },
 	{ "passthrough", set_passthrough, "on or off", "on" },
 	{ "attr_timeout", set_attr_timeout, "0 to 86400 seconds", "1" },
 	{ "provider_dir", set_provider_dir, "an absolute path", WARMFS_PROVIDER_DIR },
@@ -301,6 +324,8 @@ static const char description[] =
 	"  config=FILE           classes from a file: [class NAME] groups, and [warmfs]\n"
 	"  threads=N             threads that prepare segments (one for two processors)\n"
 	"  reserve=N%            space that preparing ahead leaves free (5%)\n"
+	"  rate=SIZE             bytes a second that preparing ahead may write (no limit)\n"
+	"  yield=on|off          preparing ahead gives way to other I/O (on)\n"
 	"  passthrough=on|off    reads and writes by the kernel itself (on)\n"
 	"  attr_timeout=SECONDS  how long the kernel may remember names and attributes (1)\n"
 	"  provider_dir=DIR      where the modules are (" WARMFS_PROVIDER_DIR ")\n"
@@ -344,6 +369,7 @@ static FsOptions *fs_options_new(void)
 	options->n_threads = CLAMP(g_get_num_processors() / 2, 1, MAX_THREADS);
 	options->provider.reserve_percent = 5;
 	options->log_level = LOG_LEVEL_NOTICE;
+	options->pace.yields = true;
 	options->provider_dir = g_strdup(WARMFS_PROVIDER_DIR);
 	options->fs = (FsConfig){ .passthrough = true, .attr_timeout = 1 };
 	options->mount_options = g_ptr_array_new_with_free_func(g_free);

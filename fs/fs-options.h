@@ -44,6 +44,7 @@ typedef struct FsOptions {
 	/* Threads that prepare segments. Default: one for two processors, at least 1. */
 	unsigned n_threads;
 	FileProviderConfig provider;
+	WarmPaceConfig pace;
 	/* Where the modules of provider= are; an absolute path. */
 	char *provider_dir;
 	FsConfig fs;

@@ -43,6 +43,7 @@ typedef struct FsSession {
 	LiveTable *live_table;
 	LiveSet *live;
 	LiveBytes live_bytes;
+	WarmPace *pace;
 	FileProvider *provider;
 	ClassProviders *class_providers;
 	AllocateService *service;
@@ -250,6 +251,7 @@ static void set_up_live(FsSession *session)
 static bool set_up_pool(FsSession *session, GError **error)
 {
 	const FsOptions *options = session->options;
+	FileProviderConfig provider_config = options->provider;
 
 	if (class_rules_count(options->rules) == 0) {
 		log_warning(&session->log, "neither match= nor config= given: no file will be prepared");
@@ -259,14 +261,16 @@ static bool set_up_pool(FsSession *session, GError **error)
 	if (!session->pool_dir || !recover(session, error) ||
 	    !pool_dir_take_stock(session->pool_dir, options->rules, error))
 		return false;
-	session->provider = file_provider_new(session->pool_dir, &sys_kernel, &options->provider,
-					      &session->log);
+	session->pace = warm_pace_new(&options->pace, &sys_kernel, &clock_monotonic);
+	provider_config.pace = session->pace;
+	session->provider = file_provider_new(session->pool_dir, &sys_kernel, &provider_config, &session->log);
 	session->class_providers = class_providers_new(options->rules, options->provider_dir,
 						       session->provider, &session->log);
 	set_up_live(session);
 	session->service = allocate_service_new(
 		options->rules, class_providers_base(session->class_providers),
 		session->live ? &session->live_bytes : NULL, &session->log);
+	allocate_service_set_pace(session->service, session->pace);
 	session->fs.service = session->service;
 	session->fs.provider = session->provider;
 	return true;
@@ -380,6 +384,7 @@ static void tear_down(FsSession *session)
 	session->live = live_set_free(session->live);
 	session->class_providers = class_providers_free(session->class_providers);
 	session->provider = file_provider_free(session->provider);
+	session->pace = warm_pace_free(session->pace);
 	if (session->pool_dir)
 		pool_dir_mark_clean(session->pool_dir);
 	session->live_table = live_table_close(session->live_table);

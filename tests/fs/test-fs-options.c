@@ -44,6 +44,8 @@ static void test_defaults(void)
 	g_assert_cmpuint(class_rules_count(options->rules), ==, 0);
 	g_assert_cmpuint(options->n_threads, >=, 1);
 	g_assert_cmpuint(options->provider.reserve_percent, ==, 5);
+	g_assert_cmpuint(options->pace.rate_bytes, ==, 0);
+	g_assert_true(options->pace.yields);
 	g_assert_true(options->fs.passthrough);
 	g_assert_true(options->fs.attr_timeout == 1);
 	g_assert_true(g_path_is_absolute(options->provider_dir));
@@ -152,12 +154,14 @@ static void test_escaped_comma(void)
 
 static void test_mount_keys(void)
 {
-	g_autoptr(FsOptions) a = parse_good("threads=64,reserve=0%,passthrough=off,attr_timeout=0,provider_dir=/x,"
-						"log_level=warning");
-	g_autoptr(FsOptions) b = parse_good("threads=1,reserve=90,passthrough=on,attr_timeout=2.5");
+	g_autoptr(FsOptions) a = parse_good("threads=64,reserve=0%,passthrough=off,rate=100M,yield=off,"
+						"attr_timeout=0,provider_dir=/x,log_level=warning");
+	g_autoptr(FsOptions) b = parse_good("threads=1,reserve=90,passthrough=on,attr_timeout=2.5,rate=1,yield=on");
 
 	g_assert_cmpuint(a->n_threads, ==, 64);
 	g_assert_cmpuint(a->provider.reserve_percent, ==, 0);
+	g_assert_cmpuint(a->pace.rate_bytes, ==, 100 << 20);
+	g_assert_false(a->pace.yields);
 	g_assert_false(a->fs.passthrough);
 	g_assert_true(a->fs.attr_timeout == 0);
 	g_assert_cmpint(a->log_level, ==, LOG_LEVEL_WARNING);
@@ -165,6 +169,8 @@ static void test_mount_keys(void)
 	g_assert_cmpstr(a->provider_dir, ==, "/x");
 	g_assert_cmpuint(b->n_threads, ==, 1);
 	g_assert_cmpuint(b->provider.reserve_percent, ==, 90);
+	g_assert_cmpuint(b->pace.rate_bytes, ==, 1);
+	g_assert_true(b->pace.yields);
 	g_assert_true(b->fs.passthrough);
 	g_assert_true(b->fs.attr_timeout == 2.5);
 	g_assert_cmpuint(class_rules_count(a->rules), ==, 0);
@@ -197,6 +203,11 @@ static void test_bad_options(void)
 		{ "threads=99999999999999999999", "threads=9999", "1 to 64" },
 		{ "reserve=91", "reserve=91", "0% to 90%" },
 		{ "reserve=%", "reserve=%", "0% to 90%" },
+		{ "rate=0", "rate=0", "bytes per second" },
+		{ "rate", "rate=", "bytes per second" },
+		{ "rate=5MB", "rate=5MB", "bytes per second" },
+		{ "yield=yes", "yield=yes", "on or off" },
+		{ "yield", "yield=", "on or off" },
 		{ "reserve=5%%", "reserve=5%%", "0% to 90%" },
 		{ "reserve", "reserve", "0% to 90%" },
 		{ "passthrough=yes", "passthrough=yes", "on or off" },

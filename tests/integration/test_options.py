@@ -66,6 +66,7 @@ BAD_VALUES = [
     ('quota', 'lots'), ('quota', '-1'),
     ('match', ''), ('match', '['), ('match', 'x' * 300),
     ('threads', '0'), ('threads', '-1'), ('threads', 'two'), ('threads', '1000000000'),
+    ('rate', '0'), ('rate', 'fast'), ('rate', ''), ('yield', 'maybe'),
     ('reserve', '101%'), ('reserve', '-1%'), ('reserve', 'half'), ('reserve', ''),
     ('passthrough', 'maybe'), ('passthrough', ''),
     ('attr_timeout', 'soon'), ('attr_timeout', '-1'), ('attr_timeout', ''),
@@ -88,7 +89,7 @@ def test_bad_value(place, key, value):
 @pytest.mark.parametrize('key, value', BAD_VALUES, ids=value_id)
 def test_bad_value_in_file(place, key, value):
     """The line names the file as well."""
-    mount_wide = key in ('threads', 'reserve', 'passthrough', 'attr_timeout', 'provider_dir')
+    mount_wide = key in ('threads', 'reserve', 'rate', 'yield', 'passthrough', 'attr_timeout', 'provider_dir')
     classes = {'match': '*.seg', 'size': '1M'}
     mount = {}
     (mount if mount_wide else classes)[key] = value

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What warming does to a segment, and each of its switches, seen from outside."""
 
+import contextlib
 import errno
 import mmap
 import os
+import pathlib
 
 import pytest
 
@@ -131,3 +133,74 @@ def test_nothing_left_to_flush(warm, options):
     below = take(mount)
     assert written(below) == SIZE
     assert warmfs.unflushed_pages(below) in (0, None)
+
+
+# rate=, yield=
+
+IOPRIO_GET = 252
+IDLE = 3
+
+
+def io_classes(mount):
+    """The I/O classes of the threads that prepare."""
+    found = []
+    for task in pathlib.Path(f'/proc/{mount.pid}/task').iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if (task / 'comm').read_text() == 'warmfs-alloc\n':
+                found.append(warmfs.libc.syscall(IOPRIO_GET, 1, int(task.name)) >> 13)
+    return found
+
+
+def wait_stuck(mount):
+    """With a rate of next to nothing: the first chunk is written, and the rest is not for an hour."""
+    warmfs.wait_until(lambda: any(os.stat(mount.pool / name).st_blocks for name in mount.pool_names('warming')),
+                      what='a preparation that has begun')
+
+
+def test_rate_holds(warm):
+    """The pool is not filled faster than that; the mount's end does not wait for it."""
+    mount = warm('match=*.seg', 'size=8M', 'ahead=1', 'rate=1K')
+    wait_stuck(mount)
+    assert mount.pool_names('ready') == []
+    mount.stop()
+    assert os.listdir(mount.source / '.warmfs/pool') == []
+
+
+def test_rate_lifted(warm):
+    """But a create that waits gets its warm segment at once, the one that was being made slowly."""
+    mount = warm('match=*.seg', 'size=8M', 'ahead=1', 'rate=1K', 'timeout=600s', 'threads=1')
+    wait_stuck(mount)
+    below = take(mount)
+    assert written(below) == 8 * MI
+    assert warmfs.resident_share(below) == 1
+    counters = mount.counters()
+    assert counters['misses'] == 1
+    assert counters['timeouts'] == counters['hits'] == 0
+
+
+def test_fast_enough(warm):
+    mount = warm('match=*.seg', f'size={SIZE}', 'ahead=4', 'rate=1G')
+    mount.wait_settled(4)
+
+
+@pytest.mark.parametrize('switch', ('on', 'off'))
+def test_io_class(warm, switch):
+    """Preparing ahead is of the idle class, unless that is switched off; nothing else is."""
+    mount = warm('match=*.seg', 'size=8M', 'ahead=1', 'rate=1K', f'yield={switch}', 'threads=1')
+    if switch == 'on':
+        warmfs.wait_until(lambda: IDLE in io_classes(mount), what='an idle thread')
+        assert io_classes(mount).count(IDLE) == 1
+    else:
+        wait_stuck(mount)
+        assert IDLE not in io_classes(mount)
+
+
+def test_io_class_given_back(warm):
+    """Who has prepared ahead, and then works for somebody, does so with the class of everybody."""
+    mount = warm('match=*.seg', f'size={SIZE}', 'ahead=1', 'yield=on', 'threads=1')
+    mount.wait_settled(1)
+    warmfs.wait_until(lambda: IDLE not in io_classes(mount), what='the end of the stint')
+    for number in range(8):
+        take(mount, f'{number}.seg')
+    mount.wait_settled(1)
+    warmfs.wait_until(lambda: IDLE not in io_classes(mount), what='the end of the stint')
