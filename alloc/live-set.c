@@ -237,6 +237,14 @@ static LiveSegment *find_locked(LiveSet *set, dev_t dev, ino_t ino)
 	return g_hash_table_lookup(set->by_identity, &key);
 }
 
+const SegmentClass *live_set_class_of(LiveSet *set, dev_t dev, ino_t ino)
+{
+	MUTEX_SCOPE(&set->lock);
+	const LiveSegment *live = find_locked(set, dev, ino);
+
+	return live && atomic_load(&live->named) ? live->class : NULL;
+}
+
 LiveSegment *live_set_open(LiveSet *set, dev_t dev, ino_t ino)
 {
 	LiveSegment *live;

@@ -36,6 +36,9 @@ void live_set_close(LiveSet *set, LiveSegment *live);
 /* What the class's segments that are not sealed hold on the disk: each its full size, used or reserved. */
 uint64_t live_set_bytes(LiveSet *set, const SegmentClass *class);
 
+/* The class of a file that is a live segment, or NULL. */
+const SegmentClass *live_set_class_of(LiveSet *set, dev_t dev, ino_t ino);
+
 /* How many of the class's segments are live, and how many have become plain files, or been removed, since the set was
  * made. */
 typedef struct LiveCounts {

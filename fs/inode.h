@@ -14,6 +14,7 @@
 
 #include <glib.h>
 
+#include "alloc/segment-class.h"
 #include "fs/slot-table.h"
 
 /* How the data of an inode's open handles moves. The kernel wants one answer for all of them. */
@@ -35,6 +36,8 @@ typedef struct Inode {
 	ino_t ino;
 	/* The file is gone, and `fd` is that of an empty one in its place (inode_table_bury). */
 	atomic_bool buried;
+	/* If the file was handed out as a segment, of what class; else NULL. Set once. */
+	_Atomic(const SegmentClass *) class;
 	/* Protected by the table's lock. */
 	uint64_t n_lookups;
 	uint64_t n_handles;

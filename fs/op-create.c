@@ -34,6 +34,8 @@ typedef struct PendingCreate {
 	/* NULL: none. */
 	const SegmentClass *class;
 	int64_t began_ns;
+	/* What is answered with is one. */
+	bool is_segment;
 	AllocateRequest *request;
 } PendingCreate;
 
@@ -63,6 +65,8 @@ static void reply_created(PendingCreate *create, int fd)
 		reply_status(create->req, r);
 		return;
 	}
+	if (create->is_segment)
+		atomic_store(&inode->class, create->class);
 	r = file_handle_open(create->req, inode, steal_fd(&owned), &create->fi);
 	if (r < 0) {
 		reply_status(create->req, r);
@@ -134,6 +138,7 @@ static void create_from_segment(PendingCreate *create, Segment *segment)
 	if (r == 0)
 		r = publish(fs, create, segment);
 	if (r == 0) {
+		create->is_segment = true;
 		reply_created(create, steal_fd(&segment->fd));
 		allocate_service_retire(fs->service, segment);
 		if (live)

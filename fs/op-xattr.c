@@ -14,6 +14,7 @@
 #include "fs/ops.h"
 #include "fs/ownership.h"
 #include "fs/reply.h"
+#include "fs/segment-xattr.h"
 
 typedef struct ProcPath {
 	char text[32];
@@ -46,7 +47,9 @@ void op_setxattr(fuse_req_t req, fuse_ino_t nodeid, const char *name, const char
 		 int flags)
 {
 	ProcPath path = proc_path(req, nodeid);
-	int r = setxattr(path.text, name, value, size, flags) < 0 ? -errno : 0;
+	int r = segment_xattr_is_name(name)			  ? -EPERM :
+		setxattr(path.text, name, value, size, flags) < 0 ? -errno :
+								    0;
 
 	if (r == 0 && strcmp(name, "system.posix_acl_access") == 0)
 		drop_foreign_group_id(req, nodeid);
@@ -57,7 +60,10 @@ void op_removexattr(fuse_req_t req, fuse_ino_t nodeid, const char *name)
 {
 	ProcPath path = proc_path(req, nodeid);
 
-	reply_status(req, removexattr(path.text, name) < 0 ? -errno : 0);
+	if (segment_xattr_is_name(name))
+		reply_status(req, -EPERM);
+	else
+		reply_status(req, removexattr(path.text, name) < 0 ? -errno : 0);
 }
 
 /* `size` 0 asks how much there is. */
@@ -71,8 +77,24 @@ static void reply_bytes(fuse_req_t req, const char *bytes, ssize_t n, size_t siz
 		fuse_reply_buf(req, bytes, n);
 }
 
+static void reply_segment_xattr(fuse_req_t req, const Inode *inode, const char *name, size_t size)
+{
+	g_autofree char *value = segment_xattr_value(fs_of(req), inode, name);
+
+	if (!value)
+		reply_status(req, -ENODATA);
+	else if (size > 0 && strlen(value) > size)
+		reply_status(req, -ERANGE);
+	else
+		reply_bytes(req, value, strlen(value), size);
+}
+
 void op_getxattr(fuse_req_t req, fuse_ino_t nodeid, const char *name, size_t size)
 {
+	if (segment_xattr_is_name(name)) {
+		reply_segment_xattr(req, fs_inode(fs_of(req), nodeid), name, size);
+		return;
+	}
 	ProcPath path = proc_path(req, nodeid);
 	g_autofree char *value = g_malloc(size);
 	ssize_t n = getxattr(path.text, name, value, size);

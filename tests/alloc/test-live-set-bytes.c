@@ -107,10 +107,13 @@ static void test_counts(void)
 	LiveSegment *first = take(&f, f.small), *second = take(&f, f.small), *third = take(&f, f.small);
 	assert_counts(f.set, f.small, 3, 0);
 	assert_counts(f.set, f.large, 0, 0);
+	g_assert_true(live_set_class_of(f.set, first->dev, first->ino) == f.small);
+	g_assert_null(live_set_class_of(f.set, first->dev, first->ino + 1000000));
 	/* What could not be published was never live for anybody. */
 	live_set_drop(f.set, third);
 	assert_counts(f.set, f.small, 2, 0);
 	g_assert_cmpint(live_segment_seal(first), ==, 0);
+	g_assert_null(live_set_class_of(f.set, first->dev, first->ino));
 	live_set_close(f.set, first);
 	assert_counts(f.set, f.small, 1, 1);
 	assert_counts(f.set, f.large, 0, 0);
