@@ -6,6 +6,7 @@
 
 #include "alloc/byte-size.h"
 #include "alloc/class-config.h"
+#include "fs/preset.h"
 
 #define MAX_THREADS 64
 #define MAX_RESERVE_PERCENT 90
@@ -90,6 +91,15 @@ static bool set_provider_dir(FsOptions *options, const char *value)
 	return true;
 }
 
+static bool set_preset_dir(FsOptions *options, const char *value)
+{
+	if (!value || !g_path_is_absolute(value))
+		return false;
+	g_free(options->preset_dir);
+	options->preset_dir = g_strdup(value);
+	return true;
+}
+
 static bool set_wait_warm(FsOptions *options, const char *value)
 {
 	if (value && strcmp(value, "on") != 0 && strcmp(value, "off") != 0)
@@ -131,6 +141,7 @@ static const struct MountKey {
 	{ "passthrough", set_passthrough, "on or off", "on" },
 	{ "attr_timeout", set_attr_timeout, "0 to 86400 seconds", "1" },
 	{ "provider_dir", set_provider_dir, "an absolute path", WARMFS_PROVIDER_DIR },
+	{ "preset_dir", set_preset_dir, "an absolute path", WARMFS_PRESET_DIR },
 	{ "wait_warm", set_wait_warm, "on or off", "off" },
 	{ "log_level", set_log_level, "error, warning, notice or debug", "notice" },
 };
@@ -215,6 +226,8 @@ typedef struct OptionParse {
 	FsOptions *options;
 	/* The class that is described by -o; NULL until there is a word of it. */
 	SegmentClass *class;
+	/* NAME[:NAME...], or NULL. */
+	char *presets;
 	/* Pass over what nobody knows. */
 	bool sloppy;
 } OptionParse;
@@ -241,6 +254,11 @@ static bool set_option(OptionParse *parse, const char *key, const char *value, G
 		g_free(parse->options->config_path);
 		parse->options->config_path = value ? g_canonicalize_filename(value, NULL) : NULL;
 		return value && *value ? true : bad_value(error, key, value, "the path of a file");
+	}
+	if (strcmp(key, "preset") == 0) {
+		g_free(parse->presets);
+		parse->presets = g_strdup(value);
+		return value && *value ? true : bad_value(error, key, value, "NAME or NAME:NAME...");
 	}
 	if (parse->sloppy && !segment_class_has_key(key))
 		return true;
@@ -283,6 +301,21 @@ static bool parse_list(OptionParse *parse, const char *list, GError **error)
 	return true;
 }
 
+static bool load_presets(FsOptions *options, const char *list, GError **error)
+{
+	g_auto(GStrv) names = g_strsplit(list, ":", 0);
+
+	for (char **name = names; *name; name++) {
+		g_autofree char *path = preset_find(options->preset_dir, *name, error);
+
+		if (!path || !class_config_load(path, options->rules, set_mount_key, options, error)) {
+			g_prefix_error(error, "-o preset=%s: ", list);
+			return false;
+		}
+	}
+	return true;
+}
+
 static bool parse_lists(FsOptions *options, char **lists, bool sloppy, GError **error)
 {
 	OptionParse parse = { .options = options, .sloppy = sloppy };
@@ -292,12 +325,15 @@ static bool parse_lists(FsOptions *options, char **lists, bool sloppy, GError **
 		ok = parse_list(&parse, *list, error);
 	if (ok && parse.class)
 		class_rules_add(options->rules, g_steal_pointer(&parse.class));
+	if (ok && parse.presets)
+		ok = load_presets(options, parse.presets, error);
 	if (ok && options->config_path) {
 		ok = class_config_load(options->config_path, options->rules, set_mount_key, options, error);
 		if (!ok)
 			g_prefix_error(error, "-o config=");
 	}
 	segment_class_free(parse.class);
+	g_free(parse.presets);
 	return ok;
 }
 
@@ -322,6 +358,8 @@ static const char description[] =
 	"  provider=NAME         what makes the segments: a module, or file, which is built in (file)\n"
 	"Options of the mount:\n"
 	"  config=FILE           classes from a file: [class NAME] groups, and [warmfs]\n"
+	"  preset=NAME[:NAME]    classes for an application, from " WARMFS_PRESET_DIR "\n"
+	"  preset_dir=DIR        from there instead\n"
 	"  threads=N             threads that prepare segments (one for two processors)\n"
 	"  reserve=N%            space that preparing ahead leaves free (5%)\n"
 	"  rate=SIZE             bytes a second that preparing ahead may write (no limit)\n"
@@ -371,6 +409,7 @@ static FsOptions *fs_options_new(void)
 	options->log_level = LOG_LEVEL_NOTICE;
 	options->pace.yields = true;
 	options->provider_dir = g_strdup(WARMFS_PROVIDER_DIR);
+	options->preset_dir = g_strdup(WARMFS_PRESET_DIR);
 	options->fs = (FsConfig){ .passthrough = true, .attr_timeout = 1 };
 	options->mount_options = g_ptr_array_new_with_free_func(g_free);
 	options->own_keys = g_ptr_array_new_with_free_func(g_free);
@@ -386,6 +425,7 @@ FsOptions *fs_options_free(FsOptions *options)
 	g_free(options->provider_dir);
 	g_free(options->config_path);
 	g_hash_table_unref(options->given);
+	g_free(options->preset_dir);
 	class_rules_free(options->rules);
 	g_ptr_array_unref(options->mount_options);
 	g_ptr_array_unref(options->own_keys);

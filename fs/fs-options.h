@@ -47,6 +47,8 @@ typedef struct FsOptions {
 	WarmPaceConfig pace;
 	/* Where the modules of provider= are; an absolute path. */
 	char *provider_dir;
+	/* Where preset= looks; an absolute path. */
+	char *preset_dir;
 	FsConfig fs;
 	/* Options for the kernel and libfuse, each "NAME" or "NAME=VALUE". */
 	GPtrArray *mount_options;

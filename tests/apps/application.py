@@ -46,6 +46,11 @@ def free_ports(count):
         return found
 
 
+def port_is_open(port):
+    with socket.socket() as one:
+        return one.connect_ex(('127.0.0.1', port)) == 0
+
+
 def descendants(pid):
     found = []
     with contextlib.suppress(OSError):

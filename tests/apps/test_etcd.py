@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """etcd with its data directory on warmfs, mounted over it:
 
-    warmfs -o 'match=**/wal/*.tmp,size=64000000,ahead=4' /var/lib/etcd/default /var/lib/etcd/default
+    warmfs -o preset=etcd /var/lib/etcd/default /var/lib/etcd/default
 
 etcd's WAL pipeline makes the next segment as member/wal/0.tmp or 1.tmp, sizes it (64,000,000 bytes), and renames it
 when the one in use is full. That is what `mapped` segments are for. The very first file is another matter:
 member/wal.tmp/0000000000000000-0000000000000000.wal is opened and *sought to its end* before it is sized, so that it
-must be born empty. Leave it out, as above, or give it a class of kind `stream`; as a `mapped` segment it would begin
-with 64 MB of zeroes, and etcd would not start again.
+must be born empty. Leave it out, or give it a class of kind `stream`, as the preset does; as a `mapped` segment it would
+begin with 64 MB of zeroes, and etcd would not start again.
 """
 
 import base64
@@ -19,25 +19,12 @@ import pytest
 
 from application import PoolShare, clean_environment, find_program, free_ports
 from ledger import PREFIX, Ledger
-from warmfs import SLOW, TestError
+from warmfs import SLOW, TestError, preset
 
 SEGMENT = 64000000
 VALUE_BYTES = 128 * 1024
 
 OPTIONS = ('match=**/wal/*.tmp', f'size={SEGMENT}', 'kind=mapped', 'ahead=4')
-TWO_CLASSES = f"""
-[class pipeline]
-match = **/wal/*.tmp
-size = {SEGMENT}
-kind = mapped
-ahead = 4
-
-[class first]
-match = **/wal.tmp/*.wal
-size = {SEGMENT}
-kind = stream
-ahead = 1
-"""
 
 
 class Etcd:
@@ -170,11 +157,11 @@ def test_kill_and_remount(warm, start, report, workdir, data, seed):
 
 @pytest.mark.limit(300)
 def test_first_segment_as_stream(warm, start, report, workdir, data, seed):
-    """Two classes from a file: the very first WAL file is born empty, and so every one can come from a pool."""
-    mount = warm(source=data, over=True, config=TWO_CLASSES)
+    """The preset: the very first WAL file is born empty, and so every one can come from a pool."""
+    mount = warm(*preset('etcd'), source=data, over=True)
     etcd = Etcd(data, workdir / 'etcd.log', start)
     etcd.start()
-    shares = [PoolShare(mount, name) for name in ('first', 'pipeline')]
+    shares = [PoolShare(mount, name) for name in ('etcd-first-wal', 'etcd-wal')]
     ledger = Ledger(seed, (VALUE_BYTES, VALUE_BYTES))
     ledger.write_and_kill(etcd, 1000)
     first, pipeline = (share.read() for share in shares)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """PostgreSQL with pg_wal on warmfs, mounted over the directory that initdb was or will be given with -X:
 
-    warmfs -o 'match=**/xlogtemp.*,size=16M,ahead=4' /var/lib/postgresql/wal /var/lib/postgresql/wal
+    warmfs -o preset=postgresql /var/lib/postgresql/wal /var/lib/postgresql/wal
 
 PostgreSQL makes every segment as pg_wal/xlogtemp.PID (O_CREAT|O_EXCL), fills it, and renames it; `size` is what
 `initdb --wal-segsize` said. With wal_init_zero=off it writes one byte at the end and the segment stays warm;
@@ -22,11 +22,11 @@ import threading
 import pytest
 
 from application import PoolShare, descendants, find_program, run_as
-from warmfs import MI, TestError
+from warmfs import MI, TestError, preset
 
 USER = 'postgres'
 SEGMENT = 16 * MI
-OPTIONS = ('match=**/xlogtemp.*', f'size={SEGMENT}', 'kind=mapped', 'ahead=4')
+OPTIONS = preset('postgresql')
 
 SCALE = 5
 CLIENTS = 4

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Redis with its append-only file on warmfs, mounted over its directory:
 
-    warmfs -o 'match=**/*.incr.aof,size=64M,kind=KIND,ahead=2' /var/lib/redis /var/lib/redis
+    warmfs -o preset=redis /var/lib/redis /var/lib/redis
 
 Redis 7 appends to appendonlydir/appendonly.aof.N.incr.aof. BGREWRITEAOF opens the next one, N + 1, writes what
 memory holds to temp-rewriteaof-PID.aof in the directory itself, renames that to appendonlydir/appendonly.aof.N.base.rdb
 (or .base.aof), and removes the files before. All are born empty and only grow. `**/*.aof` also has the temporary file
-come from the pool; the manifest, appendonly.aof.manifest and temp-appendonly.aof.manifest, is small and matches neither.
+come from the pool (and is no preset); the manifest, appendonly.aof.manifest and temp-appendonly.aof.manifest, is small and matches neither.
 """
 
 import contextlib
@@ -18,9 +18,8 @@ import pytest
 
 from application import PoolShare, find_program, run_as
 from ledger import PREFIX, Ledger
-from warmfs import MI, SLOW, TestError
+from warmfs import MI, SLOW, TestError, preset
 
-KIND = 'append'
 SEGMENT = MI
 # Of one to 4 KiB, 2 KiB on average: a segment is full after some 500.
 VALUE_BYTES = (1, 4096)
@@ -179,7 +178,8 @@ def data(workdir):
 def test_kill_and_remount(warm, start, report, workdir, data, seed, variant):
     """SIGKILL in a rewrite under load, a kill of an idle server, and a new daemon: nothing acknowledged is missing."""
     pattern, files_per_rewrite = VARIANTS[variant]
-    options = (f'match={pattern}', f'size={SEGMENT}', f'kind={KIND}', 'ahead=4')
+    changes = {'match': pattern} if variant == 'rewrites-too' else {}
+    options = preset('redis', workdir, size=SEGMENT, ahead=4, **changes)
     mount = warm(*options, source=data, over=True)
     mount.wait_ready(4)
     redis = Redis(data, workdir, start)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """ZooKeeper with its transaction log (dataLogDir) on warmfs, mounted over it:
 
-    warmfs -o 'match=**/log.*,size=66M,kind=KIND,ahead=2' /var/lib/zookeeper/log /var/lib/zookeeper/log
+    warmfs -o preset=zookeeper /var/lib/zookeeper/log /var/lib/zookeeper/log
 
 ZooKeeper makes every log file under its final name, version-2/log.ZXID, writes a header of 16 bytes at once, and then
 one zero byte preAllocSize further on (64 MB by default), where the file is to end; it writes up to there, fdatasync
@@ -22,16 +22,14 @@ import pytest
 
 from application import PoolShare, clean_environment, find_program, free_ports
 from ledger import PREFIX, Ledger
-from warmfs import MI, SLOW, TestError
+from warmfs import MI, SLOW, TestError, preset
 
-KIND = 'append'
 SEGMENT = MI
 # A file ends there, then at twice that, and at last beyond the segment.
 PREALLOCATED = 768 * 1024
 # A put is two transactions; a file takes from half as many to that many of them, so up to 1 MiB and more.
 SNAP_COUNT = 800
 VALUE_BYTES = (1, 6000)
-OPTIONS = ('match=**/log.*', f'size={SEGMENT}', f'kind={KIND}', 'ahead=4')
 
 JARS = pathlib.Path('/usr/share/java')
 LOG_HEADER = struct.pack('>4siq', b'ZKLG', 2, 0)
@@ -206,7 +204,9 @@ def log(workdir):
 @pytest.mark.limit(200)
 def test_kill_and_remount(warm, start, report, workdir, log, seed):
     """SIGKILL under load, twice; then the log alone gives everything, without warmfs and through a new daemon."""
-    mount = warm(*OPTIONS, source=log, over=True)
+    # The preset, but of small segments, as log files are small here.
+    options = preset('zookeeper', workdir, size=SEGMENT, ahead=4)
+    mount = warm(*options, source=log, over=True)
     mount.wait_ready(4)
     zookeeper = ZooKeeper(workdir, log, start)
     zookeeper.start()
@@ -229,7 +229,7 @@ def test_kill_and_remount(warm, start, report, workdir, log, seed):
     zookeeper.kill()
 
     lose_snapshots(zookeeper)
-    mount = warm(*OPTIONS, source=log, over=True)
+    mount = warm(*options, source=log, over=True)
     zookeeper.start(TRUST_THE_LOG)
     ledger.verify(zookeeper)
     assert mount.wait_ready(4)['adopted'] > 0

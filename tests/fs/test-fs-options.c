@@ -221,6 +221,8 @@ static void test_bad_options(void)
 		{ "provider_dir=lib", "provider_dir=lib", "an absolute path" },
 		{ "provider_dir=", "provider_dir=", "an absolute path" },
 		{ "provider_dir", "provider_dir", "an absolute path" },
+		{ "preset_dir=presets", "preset_dir=presets", "an absolute path" },
+		{ "preset", "preset", "NAME:NAME" },
 		{ "wait_warm=maybe", "wait_warm=maybe", "on or off" },
 		{ "log_level=loud", "log_level=loud", "notice" },
 		{ "log_level", "log_level", "notice" },
@@ -332,6 +334,41 @@ static void test_origins(void)
 	test_dir_remove(dir);
 }
 
+static void test_preset(void)
+{
+	char *dir = TEST_DIR_NEW();
+	g_autofree char *path = g_build_filename(dir, "one.conf", NULL);
+	g_autofree char *other = g_build_filename(dir, "two-b.conf", NULL);
+	g_autofree char *good = g_strdup_printf("preset=one:two-b,preset_dir=%s,match=*.log,size=2M", dir);
+	static const char *const BAD[] = { "none", "", "one:", "../one", "one:none", "one:one", "on" };
+
+	g_assert_true(g_file_set_contents(path, "[warmfs]\nthreads=7\n[class wal]\nmatch=**.wal\nsize=1M\n", -1, NULL));
+	g_assert_true(g_file_set_contents(other, "[class b]\nmatch=**.b\nsize=3M\n", -1, NULL));
+	{
+		g_autoptr(FsOptions) options = parse_good(good);
+
+		g_assert_cmpuint(class_rules_count(options->rules), ==, 3);
+		g_assert_cmpstr(class_rules_nth(options->rules, 1)->name, ==, "wal");
+		g_assert_cmpstr(class_rules_nth(options->rules, 2)->name, ==, "b");
+		g_assert_cmpuint(options->n_threads, ==, 7);
+	}
+	for (size_t i = 0; i < G_N_ELEMENTS(BAD); i++) {
+		g_autofree char *bad = g_strdup_printf("preset=%s,preset_dir=%s", BAD[i], dir);
+		g_autoptr(GError) error = NULL;
+		g_autoptr(FsOptions) options = parse_option(bad, &error);
+
+		g_test_message("%s: %s", BAD[i], error ? error->message : "(taken)");
+		if (strcmp(BAD[i], "one:one") == 0) {
+			/* Two classes of one name, which is seen when all are there. */
+			g_assert_nonnull(options);
+			continue;
+		}
+		g_assert_null(options);
+		g_assert_nonnull(strstr(error->message, *BAD[i] ? "one, two-b" : "NAME:NAME"));
+	}
+	test_dir_remove(dir);
+}
+
 static void test_bad_config(void)
 {
 	static const struct {
@@ -376,6 +413,7 @@ int main(int argc, char **argv)
 	test_add("/fs-options/bad-lines", test_bad_lines);
 	test_add("/fs-options/config", test_config);
 	test_add("/fs-options/origins", test_origins);
+	test_add("/fs-options/preset", test_preset);
 	test_add("/fs-options/bad-config", test_bad_config);
 	return g_test_run();
 }

@@ -406,6 +406,23 @@ def warmfs_command(*args, faults=None, binary=None):
     return [str(binary or BINARY), *[str(arg) for arg in args]], environment
 
 
+PRESETS = TREE / 'mount-helpers/presets'
+
+
+def preset(name, directory=None, **changes):
+    """The options for a preset (several: name:name); with changes, of a copy in that directory whose classes have these
+    values instead: what an operator does who has set up the application otherwise."""
+    if not changes:
+        return f'preset={name}', f'preset_dir={PRESETS}'
+    text = (PRESETS / f'{name}.conf').read_text()
+    for key, value in changes.items():
+        text, count = re.subn(rf'^{key}=.*$', f'{key}={value}', text, flags=re.MULTILINE)
+        if count == 0:
+            raise TestError(f'preset {name} has no {key}=')
+    pathlib.Path(directory, f'{name}.conf').write_text(text)
+    return f'preset={name}', f'preset_dir={directory}'
+
+
 class Mount:
     """One mounted warmfs.
 
