@@ -7,6 +7,7 @@
 
 #include "alloc/cleanup.h"
 #include "alloc/data-sum.h"
+#include "alloc/live-buffer.h"
 #include "alloc/reservation.h"
 
 /* Of what was written before, for a sum. */
@@ -33,6 +34,7 @@ int live_segment_new(const LivePlace *place, const Segment *segment, LiveSegment
 	live->capacity_bytes = segment->class->size_bytes;
 	g_strlcpy(live->name, segment->name, sizeof(live->name));
 	mutex_init(&live->lock);
+	live_buffer_init(live);
 	live->reserved_only = live->sealed = segment_is_reserved_only(segment);
 	live->index = -1;
 	if (!live->reserved_only)
@@ -54,6 +56,7 @@ void live_segment_free(LiveSegment *live)
 	if (!live)
 		return;
 	forget_record_locked(live);
+	live_buffer_deinit(live);
 	close(live->fd);
 	mutex_deinit(&live->lock);
 	g_free(live);
@@ -62,7 +65,7 @@ void live_segment_free(LiveSegment *live)
 bool live_segment_lacks_record(LiveSegment *live)
 {
 	MUTEX_SCOPE(&live->lock);
-	return !live->reserved_only && live->index < 0;
+	return !live->reserved_only && live->named && live->index < 0;
 }
 
 bool live_segment_is_named(LiveSegment *live)
@@ -84,8 +87,10 @@ static bool is_same_time(struct timespec a, struct timespec b)
 }
 
 /* What is written for the length's sake is not the application's doing. */
-static void hide_own_times_locked(const LiveSegment *live, struct stat *attr)
+static void hide_own_times_locked(LiveSegment *live, struct stat *attr)
 {
+	if (live_buffer_show_times_locked(live, attr))
+		return;
 	if (is_same_time(attr->st_mtim, live->own_mtime))
 		attr->st_mtim = live->seen_mtime;
 	if (is_same_time(attr->st_ctim, live->own_ctime))
@@ -121,6 +126,7 @@ static void show_times_locked(LiveSegment *live)
 {
 	live->own_mtime = live->seen_mtime;
 	live->own_ctime = live->seen_ctime;
+	live->buffer.has_times = false;
 }
 
 static bool lasts(const LengthRecord *record, uint64_t length)
@@ -257,14 +263,38 @@ int live_segment_expect_mapping(LiveSegment *live)
 	return record_durable_locked(live, promised_length(live));
 }
 
-size_t live_segment_readable(LiveSegment *live, off_t offset, size_t size)
+static size_t readable_locked(LiveSegment *live, off_t offset, size_t size)
 {
-	MUTEX_SCOPE(&live->lock);
 	if (live->sealed)
 		return size;
 	if ((uint64_t)offset >= live->length)
 		return 0;
 	return MIN(size, live->length - offset);
+}
+
+size_t live_segment_readable(LiveSegment *live, off_t offset, size_t size)
+{
+	MUTEX_SCOPE(&live->lock);
+	return readable_locked(live, offset, size);
+}
+
+bool live_segment_is_read_here(LiveSegment *live, off_t offset, size_t size)
+{
+	MUTEX_SCOPE(&live->lock);
+	return live_buffer_holds_locked(live, offset, size);
+}
+
+/* All under the lock: a commit between reading the file and the buffer would hide what it moved. */
+ssize_t live_segment_read(LiveSegment *live, void *data, size_t size, off_t offset)
+{
+	const Sys *sys = live->place->sys;
+	ssize_t n;
+
+	MUTEX_SCOPE(&live->lock);
+	n = sys->pread(sys, live->fd, data, readable_locked(live, offset, size), offset);
+	if (n > 0)
+		live_buffer_overlay_locked(live, data, n, offset);
+	return n;
 }
 
 static bool sum_covers(const LengthRecord *record, uint64_t offset, size_t size)
@@ -286,6 +316,12 @@ static bool hides_promised_end(const LiveSegment *live, const char *data, uint64
 		return true;
 	return sum_covers(&live->durable, offset, size) ||
 	       (live->n_syncing > 0 && offset < live->syncing_length);
+}
+
+/* What is written later, when a buffer is committed, must be nothing that a record says. */
+static bool touches_promise(const LiveSegment *live, const char *data, uint64_t offset, size_t size)
+{
+	return hides_promised_end(live, data, offset, size) || sum_covers(&live->recorded, offset, size);
 }
 
 static int keep_promise_locked(LiveSegment *live, const char *data, uint64_t offset, size_t size)
@@ -314,6 +350,7 @@ static int seal_locked(LiveSegment *live, uint64_t length)
 	set_length_locked(live, length);
 	show_times_locked(live);
 	live->sealed = true;
+	live_buffer_give_back_locked(live);
 	return 0;
 }
 
@@ -407,12 +444,28 @@ static void prepare_sync_locked(LiveSegment *live, const char *data, size_t size
 					  SYNC_FILE_RANGE_WRITE);
 }
 
+static void write_buffered_locked(LiveSegment *live, const void *data, size_t size, uint64_t offset)
+{
+	live_buffer_write_locked(live, data, size, offset);
+	sync_forecast_note_write(&live->forecast);
+	if (offset + size > live->length)
+		set_length_locked(live, offset + size);
+}
+
 ssize_t live_segment_write(LiveSegment *live, const void *data, size_t size, off_t offset,
 			   bool synced_next)
 {
 	ssize_t n;
 
 	MUTEX_SCOPE(&live->lock);
+	if (!synced_next && live_buffer_accepts_locked(live, offset, size) &&
+	    !touches_promise(live, data, offset, size)) {
+		write_buffered_locked(live, data, size, offset);
+		return size;
+	}
+	n = live_buffer_settle_locked(live);
+	if (n < 0)
+		return n;
 	if (live->sealed)
 		return live->place->sys->pwrite(live->place->sys, live->fd, data, size, offset);
 	n = write_locked(live, data, size, offset);
@@ -423,9 +476,11 @@ ssize_t live_segment_write(LiveSegment *live, const void *data, size_t size, off
 
 static int truncate_locked(LiveSegment *live, uint64_t size)
 {
-	int r = 0;
+	int r = live_buffer_settle_locked(live);
 	char last;
 
+	if (r < 0)
+		return r;
 	if (!live->sealed && size < live->length)
 		r = seal_locked(live, size);
 	else if (!live->sealed && size > live->capacity_bytes)
@@ -485,8 +540,9 @@ int live_segment_fallocate(LiveSegment *live, int mode, off_t offset, off_t leng
 	if (offset > G_MAXINT64 - length)
 		return -EFBIG;
 	mutex_lock(&live->lock);
+	r = live_buffer_settle_locked(live);
 	/* What moves, removes or adds blocks is done by the filesystem, on a plain file. */
-	if (!live->sealed && ((mode & ~FALLOC_FL_KEEP_SIZE) || end > live->capacity_bytes))
+	if (r == 0 && !live->sealed && ((mode & ~FALLOC_FL_KEEP_SIZE) || end > live->capacity_bytes))
 		r = seal_unseen_locked(live);
 	sealed = live->sealed;
 	if (r == 0 && sealed)
@@ -524,17 +580,20 @@ static int record_for_sync_locked(LiveSegment *live)
 	return r;
 }
 
-int live_segment_sync(LiveSegment *live, int fd, bool data_only)
+static int sync_file(LiveSegment *live, int fd, bool data_only, bool is_asked_for)
 {
 	const Sys *sys = live->place->sys;
 	LengthRecord recorded;
 	uint64_t length;
-	int r = 0;
+	int r;
 
 	mutex_lock(&live->lock);
-	sync_forecast_note_sync(&live->forecast);
+	r = live_buffer_settle_locked(live);
+	if (is_asked_for)
+		sync_forecast_note_sync(&live->forecast);
 	length = live->length;
-	if (!live->sealed)
+	live->buffer.unflushed_bytes = 0;
+	if (r == 0 && !live->sealed)
 		r = record_for_sync_locked(live);
 	recorded = live->recorded;
 	live->syncing_length = live->n_syncing++ > 0 ? MAX(live->syncing_length, length) : length;
@@ -547,6 +606,16 @@ int live_segment_sync(LiveSegment *live, int fd, bool data_only)
 	if (r == 0)
 		live->synced_length = MAX(live->synced_length, length);
 	return synced_locked(live, r, &recorded);
+}
+
+int live_segment_sync(LiveSegment *live, int fd, bool data_only)
+{
+	return sync_file(live, fd, data_only, true);
+}
+
+int live_segment_flush(LiveSegment *live)
+{
+	return sync_file(live, live->fd, true, false);
 }
 
 int live_segment_stat(LiveSegment *live, struct stat *ret_attr)
@@ -577,6 +646,11 @@ int live_segment_seal(LiveSegment *live)
 	int r;
 
 	mutex_lock(&live->lock);
+	r = live_buffer_settle_locked(live);
+	if (r < 0) {
+		mutex_unlock(&live->lock);
+		return r;
+	}
 	if (live->reserved_only)
 		r = live->named ? reservation_release(live->place->sys, live->fd) : 0;
 	else
@@ -608,6 +682,7 @@ int live_segment_finish(LiveSegment *live)
 	if (r < 0 && r != -ENOENT)
 		return r;
 	live->named = false;
+	live_buffer_disown_locked(live);
 	forget_record_locked(live);
 	return 0;
 }

@@ -20,6 +20,10 @@
  * of the data: then both get to the disk in one go, and the sync has nothing to write. Before what
  * the sum covers is overwritten, the length is recorded again, without one.
  *
+ * It may have a transient buffer, where writes go first (alloc/live-buffer.h). What applications see
+ * of it then is the file and that together; whatever else is done with the file, it has all bytes
+ * then. It keeps its buffer until it is sealed, or full.
+ *
  * Sealing cuts the file to its length; from then on it is a plain one, also for those who still
  * have it open. What makes it shorter, or longer than its capacity, seals it.
  *
@@ -40,6 +44,7 @@
 #include "alloc/sync-forecast.h"
 #include "alloc/sync.h"
 #include "alloc/sys.h"
+#include "alloc/transient-pool.h"
 
 /* What all live segments of a source share. Borrowed. */
 typedef struct LivePlace {
@@ -48,7 +53,31 @@ typedef struct LivePlace {
 	/* Where their second names are. */
 	int pool_fd;
 	const Log *log;
+	/* NULL if there are no buffers. */
+	TransientPool *transient;
 } LivePlace;
+
+/* Of alloc/live-buffer.c. Protected by the segment's lock. */
+typedef struct LiveBuffer {
+	/* NULL: it has none (any more). */
+	TransientBuffer *memory;
+	/* Somebody commits it without holding the lock; the range that is being written ends there. */
+	bool committing;
+	uint64_t committing_end;
+	Cond committed;
+	/* When it was committed and flushed last, and how much was committed since the latter. */
+	int64_t committed_ns;
+	int64_t flushed_ns;
+	uint64_t unflushed_bytes;
+	/* Why the last commit failed, -errno; 0: it did not. */
+	int error;
+	/* Since a write went there, what applications are to see for the file's times, and what the file's own ctime
+	 * was when it was looked at last: if that has moved, so does theirs. */
+	bool has_times;
+	struct timespec mtime;
+	struct timespec ctime;
+	struct timespec file_ctime;
+} LiveBuffer;
 
 typedef struct LiveSegment {
 	/* Immutable. */
@@ -79,6 +108,7 @@ typedef struct LiveSegment {
 	struct timespec own_ctime;
 	struct timespec seen_mtime;
 	struct timespec seen_ctime;
+	LiveBuffer buffer;
 	/* In the table; negative if not (any more). */
 	int index;
 	bool sealed;
@@ -102,6 +132,10 @@ void live_segment_free(LiveSegment *live);
 int live_segment_expect_mapping(LiveSegment *live);
 /* How many of `size` bytes at `offset` may be read from live->fd. */
 size_t live_segment_readable(LiveSegment *live, off_t offset, size_t size);
+/* Whether some of those bytes must be read with live_segment_read: they are not in the file. */
+bool live_segment_is_read_here(LiveSegment *live, off_t offset, size_t size);
+/* Bytes read, as pread. */
+ssize_t live_segment_read(LiveSegment *live, void *data, size_t size, off_t offset);
 /* Bytes written, as pwrite. `synced_next`: the caller is going to sync it at once. */
 ssize_t live_segment_write(LiveSegment *live, const void *data, size_t size, off_t offset,
 			   bool synced_next);
@@ -112,6 +146,8 @@ off_t live_segment_seek(LiveSegment *live, off_t offset, int whence);
 /* Data and length are on the disk on return. `fd` is the caller's own of the file: so each open
  * file hears of a failed write-back once, as natively. */
 int live_segment_sync(LiveSegment *live, int fd, bool data_only);
+/* The same, by itself and not for an application. */
+int live_segment_flush(LiveSegment *live);
 /* What applications are to see of its file: its length, and not its second name. Either sort. */
 int live_segment_stat(LiveSegment *live, struct stat *ret_attr);
 

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "alloc/live-buffer.h"
+
 struct LiveSet {
 	/* Immutable. */
 	LivePlace place;
@@ -318,6 +320,43 @@ LiveCounts live_set_count(LiveSet *set, const SegmentClass *class)
 uint64_t live_set_bytes(LiveSet *set, const SegmentClass *class)
 {
 	return live_set_count(set, class).live_bytes;
+}
+
+void live_set_visit(LiveSet *set, void (*visit)(void *arg, LiveSegment *live), void *arg)
+{
+	g_autofree LiveSegment **held = NULL;
+	unsigned n_held = 0;
+	GHashTableIter iter;
+	gpointer key;
+
+	mutex_lock(&set->lock);
+	held = g_new(LiveSegment *, g_hash_table_size(set->by_identity));
+	g_hash_table_iter_init(&iter, set->by_identity);
+	while (g_hash_table_iter_next(&iter, &key, NULL)) {
+		LiveSegment *live = key;
+
+		if (!live->class->transient || live->reserved_only)
+			continue;
+		live->n_users++;
+		held[n_held++] = live;
+	}
+	mutex_unlock(&set->lock);
+	for (unsigned i = 0; i < n_held; i++) {
+		visit(arg, held[i]);
+		let_go(set, held[i], false);
+	}
+}
+
+int live_set_settle(LiveSet *set, dev_t dev, ino_t ino)
+{
+	LiveSegment *live = live_set_open(set, dev, ino);
+	int r;
+
+	if (!live)
+		return 0;
+	r = live_buffer_settle_times(live);
+	let_go(set, live, false);
+	return r;
 }
 
 bool live_set_patch(LiveSet *set, struct stat *attr)

@@ -49,6 +49,12 @@ typedef struct LiveCounts {
 
 LiveCounts live_set_count(LiveSet *set, const SegmentClass *class);
 
+/* Calls `visit` for each segment that has, or had, a transient buffer, without a lock. The segment is held meanwhile. */
+void live_set_visit(LiveSet *set, void (*visit)(void *arg, LiveSegment *live), void *arg);
+
+/* All of the file's bytes, and its times, are in the file, if it is a live segment's: before somebody sets its times. */
+int live_set_settle(LiveSet *set, dev_t dev, ino_t ino);
+
 /* Corrects what stat says of a file, if it is a live segment's (by st_dev and st_ino). False if it
  * is not (any more). */
 bool live_set_patch(LiveSet *set, struct stat *attr);

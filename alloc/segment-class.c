@@ -34,6 +34,14 @@
 
 #define SWITCH_ALLOWED "on or off"
 
+/* As in RocketMQ. */
+#define DEFAULT_TRANSIENT_POOL_SIZE 5
+#define DEFAULT_COMMIT_INTERVAL_MS  200
+#define DEFAULT_FLUSH_INTERVAL_MS   500
+#define DEFAULT_LEAST_PAGES	    4
+#define TRANSIENT_POOL_SIZE_MAX	    64
+#define LEAST_PAGES_MAX		    (1024 * 1024)
+
 /* How many bytes of a wrong value an error repeats. */
 #define QUOTED_MAX_BYTES 256
 /* An unknown key is taken for a misspelled one up to this many changed bytes. */
@@ -75,6 +83,11 @@ SegmentClass *segment_class_new(const char *name)
 		.flush_least_pages = DEFAULT_FLUSH_PAGES,
 		.linger_ms = DEFAULT_LINGER_MS,
 		.slow_ms = DEFAULT_SLOW_MS,
+		.transient_pool_size = DEFAULT_TRANSIENT_POOL_SIZE,
+		.commit_interval_ms = DEFAULT_COMMIT_INTERVAL_MS,
+		.commit_least_pages = DEFAULT_LEAST_PAGES,
+		.flush_interval_ms = DEFAULT_FLUSH_INTERVAL_MS,
+		.transient_flush_least_pages = DEFAULT_LEAST_PAGES,
 		.given = given_options_new(),
 	};
 	return class;
@@ -256,6 +269,41 @@ static char *set_slow(SegmentClass *class, const char *value)
 	return parse_time(value, 0, &class->slow_ms);
 }
 
+static char *set_transient(SegmentClass *class, const char *value)
+{
+	return parse_switch(value, "on", "off", "not a switch", &class->transient);
+}
+
+static char *set_transient_pool_size(SegmentClass *class, const char *value)
+{
+	return parse_number(value, 1, TRANSIENT_POOL_SIZE_MAX, &class->transient_pool_size);
+}
+
+static char *set_fast_fail(SegmentClass *class, const char *value)
+{
+	return parse_switch(value, "on", "off", "not a switch", &class->fast_fail);
+}
+
+static char *set_commit_interval(SegmentClass *class, const char *value)
+{
+	return parse_time(value, 1, &class->commit_interval_ms);
+}
+
+static char *set_commit_least_pages(SegmentClass *class, const char *value)
+{
+	return parse_number(value, 0, LEAST_PAGES_MAX, &class->commit_least_pages);
+}
+
+static char *set_flush_interval(SegmentClass *class, const char *value)
+{
+	return parse_time(value, 1, &class->flush_interval_ms);
+}
+
+static char *set_transient_flush_least_pages(SegmentClass *class, const char *value)
+{
+	return parse_number(value, 0, LEAST_PAGES_MAX, &class->transient_flush_least_pages);
+}
+
 static char *set_on_timeout(SegmentClass *class, const char *value)
 {
 	return parse_switch(value, "fail", "cold", "not an action", &class->fail_on_timeout);
@@ -297,6 +345,13 @@ static const ClassOption OPTIONS[] = {
 	{ "linger", set_linger, "milliseconds, or a number with ms or s, from 0 to 3600s", "10000" },
 	{ "quota", set_quota, SIZE_ALLOWED },
 	{ "slow_ms", set_slow, "milliseconds, or a number with ms or s, from 0 to 3600s", "10" },
+	{ "transient", set_transient, SWITCH_ALLOWED, "off" },
+	{ "transient_pool_size", set_transient_pool_size, "a number of buffers from 1 to 64", "5" },
+	{ "fast_fail", set_fast_fail, SWITCH_ALLOWED, "off" },
+	{ "commit_interval", set_commit_interval, "milliseconds, or a number with ms or s, from 1ms to 3600s", "200" },
+	{ "commit_least_pages", set_commit_least_pages, "a number of pages from 0 to 1048576", "4" },
+	{ "flush_interval", set_flush_interval, "milliseconds, or a number with ms or s, from 1ms to 3600s", "500" },
+	{ "transient_flush_least_pages", set_transient_flush_least_pages, "a number of pages from 0 to 1048576", "4" },
 	{ "provider", set_provider, "file, or a name of at most 64 letters, digits, - and _", "file" },
 };
 
@@ -357,7 +412,7 @@ static bool G_GNUC_PRINTF(3, 4) refuse(GError **error, GOptionError code, const 
 static size_t edit_distance(const char *a, const char *b)
 {
 	size_t a_length = strlen(a), b_length = strlen(b);
-	size_t row[24];
+	size_t row[32];
 
 	if (b_length >= G_N_ELEMENTS(row))
 		return SIZE_MAX;
@@ -520,6 +575,10 @@ static bool check_class(const SegmentClass *class, uint64_t filesystem_bytes, GE
 		return refuse(error, G_OPTION_ERROR_BAD_VALUE,
 			      "class \"%s\": size is missing; allowed: %s", class->name,
 			      SIZE_ALLOWED);
+	if (class->transient && class->kind != SEGMENT_KIND_APPEND)
+		return refuse(error, G_OPTION_ERROR_BAD_VALUE,
+			      "class \"%s\": transient=on goes with kind=append only, not with kind=%s", class->name,
+			      segment_kind_to_string(class->kind));
 	return check_space(class, filesystem_bytes, error);
 }
 

@@ -71,6 +71,18 @@ typedef struct SegmentClass {
 	uint64_t quota_bytes;
 	/* A preparation that takes longer is told of, milliseconds. 0: none is. Default 10. */
 	unsigned slow_ms;
+	/* Of kind `append`: whether writes go to a transient buffer first, how many there are (default 5), and whether a
+	 * create that finds none free fails with EAGAIN (default: it is served without). */
+	bool transient;
+	unsigned transient_pool_size;
+	bool fast_fail;
+	/* A buffer is committed when so many pages of it are uncommitted and the last time was so long ago, milliseconds;
+	 * fewer pages wait ten times as long. What was committed is flushed in the same way. Defaults 200 ms, 500 ms, 4
+	 * pages. */
+	unsigned commit_interval_ms;
+	unsigned commit_least_pages;
+	unsigned flush_interval_ms;
+	unsigned transient_flush_least_pages;
 	/* The name of the module that makes its segments. NULL (default): the built-in provider does. */
 	char *provider;
 	/* What was set, and where. */
@@ -122,9 +134,9 @@ const SegmentClass *class_rules_nth(const ClassRules *rules, size_t nth);
 
 /*
  * Refuses what cannot work: a class without match or size, two classes of one name, two that match
- * one path, more in a full pool (size x ahead) than the filesystem (of filesystem_bytes) or the
- * class's own quota holds. No classes at all are fine. The error (G_OPTION_ERROR) is one line that
- * names the classes.
+ * one path, transient buffers for another kind than `append`, more in a full pool (size x ahead)
+ * than the filesystem (of filesystem_bytes) or the class's own quota holds. No classes at all are
+ * fine. The error (G_OPTION_ERROR) is one line that names the classes.
  */
 bool class_rules_check(const ClassRules *rules, uint64_t filesystem_bytes, GError **error);
 

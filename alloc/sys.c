@@ -148,6 +148,12 @@ static int kernel_munmap(const Sys *sys, void *map, size_t length)
 	return NEGATIVE_ERRNO(munmap(map, length));
 }
 
+static int kernel_mlock(const Sys *sys, void *map, size_t length)
+{
+	(void)sys;
+	return NEGATIVE_ERRNO(mlock(map, length));
+}
+
 static int kernel_madvise(const Sys *sys, void *map, size_t length, int advice)
 {
 	(void)sys;
@@ -257,6 +263,7 @@ const Sys sys_kernel = {
 	.set_lease = kernel_set_lease,
 	.mmap_shared = kernel_mmap_shared,
 	.munmap = kernel_munmap,
+	.mlock = kernel_mlock,
 	.madvise = kernel_madvise,
 	.set_io_idle = kernel_set_io_idle,
 	.io_stalled_us = kernel_io_stalled_us,

@@ -64,6 +64,13 @@ static void test_defaults(void)
 	g_assert_cmpuint(class->folio_bytes, ==, 65536);
 	g_assert_cmpuint(class->quota_bytes, ==, 0);
 	g_assert_null(class->provider);
+	g_assert_false(class->transient);
+	g_assert_cmpuint(class->transient_pool_size, ==, 5);
+	g_assert_false(class->fast_fail);
+	g_assert_cmpuint(class->commit_interval_ms, ==, 200);
+	g_assert_cmpuint(class->commit_least_pages, ==, 4);
+	g_assert_cmpuint(class->flush_interval_ms, ==, 500);
+	g_assert_cmpuint(class->transient_flush_least_pages, ==, 4);
 	g_assert_null(segment_class_free(NULL));
 }
 
@@ -73,7 +80,9 @@ static void test_has_key(void)
 					    "timeout", "on_timeout", "folio", "quota",
 					    "linger",  "provider", "slow_ms",
 					    "max_ahead", "warm", "warm_min_size", "flush",
-					    "flush_least_pages" };
+					    "flush_least_pages", "transient", "transient_pool_size",
+					    "fast_fail", "commit_interval", "commit_least_pages",
+					    "flush_interval", "transient_flush_least_pages" };
 
 	for (size_t i = 0; i < G_N_ELEMENTS(KEYS); i++)
 		g_assert_true(segment_class_has_key(KEYS[i]));
@@ -158,6 +167,16 @@ static void test_set_numbers(void)
 	g_assert_cmpuint(class->slow_ms, ==, 0);
 	set(class, "slow_ms", "2s");
 	g_assert_cmpuint(class->slow_ms, ==, 2000);
+	set(class, "transient_pool_size", "64");
+	g_assert_cmpuint(class->transient_pool_size, ==, 64);
+	set(class, "commit_interval", "1s");
+	g_assert_cmpuint(class->commit_interval_ms, ==, 1000);
+	set(class, "commit_least_pages", "0");
+	g_assert_cmpuint(class->commit_least_pages, ==, 0);
+	set(class, "flush_interval", "1");
+	g_assert_cmpuint(class->flush_interval_ms, ==, 1);
+	set(class, "transient_flush_least_pages", "9");
+	g_assert_cmpuint(class->transient_flush_least_pages, ==, 9);
 }
 
 static void test_set_words(void)
@@ -180,6 +199,12 @@ static void test_set_words(void)
 	g_assert_true(class->flush_async);
 	set(class, "flush", "sync");
 	g_assert_false(class->flush_async);
+	set(class, "transient", "on");
+	g_assert_true(class->transient);
+	set(class, "transient", "off");
+	g_assert_false(class->transient);
+	set(class, "fast_fail", "on");
+	g_assert_true(class->fast_fail);
 }
 
 static void test_set_provider(void)
@@ -316,6 +341,7 @@ static void test_refuses_keys(void)
 		{ "depth", NULL },
 		{ "s", NULL },
 		{ "matchpattern", NULL },
+		{ "transient_poolsize", "transient_pool_size" },
 	};
 
 	for (size_t i = 0; i < G_N_ELEMENTS(CASES); i++) {
@@ -325,7 +351,8 @@ static void test_refuses_keys(void)
 		g_autofree char *text = g_strdup_printf(
 			"%s=1: unknown key%s; allowed: match, size, kind, ahead, max_ahead, timeout, "
 			"on_timeout, folio, warm, warm_min_size, flush, flush_least_pages, linger, quota, slow_ms, "
-			"provider",
+			"transient, transient_pool_size, fast_fail, commit_interval, commit_least_pages, "
+			"flush_interval, transient_flush_least_pages, provider",
 			CASES[i].key, guess);
 
 		assert_refused(CASES[i].key, "1", text);
@@ -443,6 +470,18 @@ static void test_rules_overlap(void)
 	add(names, "a", "match=*.log,size=1M");
 	add(names, "a", "match=*.wal,size=1M");
 	assert_check_fails(names, GIB, "two classes are named \"a\"; give each its own name");
+}
+
+static void test_rules_transient(void)
+{
+	g_autoptr(ClassRules) append = class_rules_new();
+	g_autoptr(ClassRules) stream = class_rules_new();
+
+	add(append, "a", "match=*.log,size=1M,kind=append,transient=on");
+	assert_check_passes(append, GIB);
+	add(stream, "a", "match=*.log,size=1M,transient=on,kind=stream");
+	assert_check_fails(stream, GIB,
+			   "class \"a\": transient=on goes with kind=append only, not with kind=stream");
 }
 
 static void test_rules_filesystem(void)
@@ -564,6 +603,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/class-rules/find", test_rules_find);
 	g_test_add_func("/class-rules/incomplete", test_rules_incomplete);
 	g_test_add_func("/class-rules/overlap", test_rules_overlap);
+	g_test_add_func("/class-rules/transient", test_rules_transient);
 	g_test_add_func("/class-rules/filesystem", test_rules_filesystem);
 	g_test_add_func("/class-rules/quota", test_rules_quota);
 	g_test_add_func("/class-rules/count", test_rules_count);

@@ -20,6 +20,7 @@ static const char *const NAMES[_FAKE_SYS_CALL_MAX] = {
 	[FAKE_SYS_FDATASYNC] = "fdatasync", [FAKE_SYS_PREAD] = "pread",
 	[FAKE_SYS_MSYNC] = "msync",	    [FAKE_SYS_CLOSE] = "close",
 	[FAKE_SYS_SET_IO_IDLE] = "set_io_idle", [FAKE_SYS_IO_STALLED_US] = "io_stalled_us",
+	[FAKE_SYS_MLOCK] = "mlock",
 };
 
 const char *fake_sys_call_name(FakeSysCall call)
@@ -206,6 +207,13 @@ static int fake_munmap(const Sys *base, void *map, size_t length)
 	return CONCLUDE(r, munmap(base, map, length), 0);
 }
 
+static int fake_mlock(const Sys *base, void *map, size_t length)
+{
+	int r = NOTE(.call = FAKE_SYS_MLOCK, .length = length);
+
+	return CONCLUDE(r, mlock(base, map, length), 0);
+}
+
 static int fake_madvise(const Sys *base, void *map, size_t length, int advice)
 {
 	int r = NOTE(.call = FAKE_SYS_MADVISE, .offset = (uintptr_t)map, .length = length,
@@ -267,6 +275,7 @@ void fake_sys_init(FakeSys *sys, bool with_kernel)
 			.set_lease = fake_set_lease,
 			.mmap_shared = fake_mmap,
 			.munmap = fake_munmap,
+			.mlock = fake_mlock,
 			.madvise = fake_madvise,
 			.set_io_idle = fake_set_io_idle,
 			.io_stalled_us = fake_io_stalled_us,
