@@ -61,6 +61,20 @@ char *transient_name_prefix(const TransientPlace *place)
 			       (guint64)place->source_dev, (guint64)place->source_ino);
 }
 
+void transient_place_init(TransientPlace *place, const Sys *sys, int source_fd, const Log *log)
+{
+	struct stat attr = { 0 };
+
+	sys->fstat(sys, source_fd, &attr);
+	*place = (TransientPlace){
+		.sys = sys,
+		.dir = TRANSIENT_DIR,
+		.source_dev = attr.st_dev,
+		.source_ino = attr.st_ino,
+		.log = log,
+	};
+}
+
 static char *dir_path(const TransientPlace *place)
 {
 	return g_strdup_printf("%s/warmfs-%u", place->dir, (unsigned)geteuid());

@@ -67,6 +67,9 @@ typedef struct TransientPlace {
 	const Log *log;
 } TransientPlace;
 
+/* In TRANSIENT_DIR. */
+void transient_place_init(TransientPlace *place, const Sys *sys, int source_fd, const Log *log);
+
 typedef struct TransientImage TransientImage;
 
 /* With a slot for each of `sizes`. NULL, and one line that says what to do, if the memory is not to be had. */

@@ -96,6 +96,8 @@ ROUTE_OR_REFUSE(write_buf, FS_WRITE, status_dir_has(node), EPERM,
 ROUTE_OR_REFUSE(fallocate, FS_FALLOCATE, status_dir_has(node), EPERM,
 		(fuse_req_t req, fuse_ino_t node, int mode, off_t offset, off_t length, struct fuse_file_info *fi),
 		(req, node, mode, offset, length, fi))
+ROUTE_OR_REFUSE(flush, FS_FLUSH, status_dir_has(node), 0, (fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi),
+		(req, node, fi))
 ROUTE_OR_REFUSE(lseek, FS_LSEEK, status_dir_has(node), EINVAL,
 		(fuse_req_t req, fuse_ino_t node, off_t offset, int whence, struct fuse_file_info *fi),
 		(req, node, offset, whence, fi))
@@ -167,6 +169,7 @@ const struct fuse_lowlevel_ops *fs_operations(void)
 		.release = route_release,
 		.read = route_read,
 		.write_buf = route_write_buf,
+		.flush = route_flush,
 		.fsync = route_fsync,
 		.fallocate = route_fallocate,
 		.lseek = route_lseek,

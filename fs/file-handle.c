@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "alloc/cleanup.h"
+#include "alloc/live-buffer.h"
 #include "fs/backing.h"
 
 static bool may_write(int flags)
@@ -27,10 +28,10 @@ static void give_up_passthrough(Fs *fs, int error)
 			    g_strerror(error));
 }
 
-static void begin_io(Fs *fs, Inode *inode, int fd)
+static void begin_io(Fs *fs, Inode *inode, int fd, bool by_daemon)
 {
 	inode->io = INODE_IO_DAEMON;
-	if (!atomic_load_explicit(&fs->passthrough, memory_order_relaxed))
+	if (by_daemon || !atomic_load_explicit(&fs->passthrough, memory_order_relaxed))
 		return;
 	inode->backing_id = backing_open(fuse_session_fd(fs->session), fd);
 	if (inode->backing_id > 0)
@@ -47,14 +48,18 @@ static void end_io(Fs *fs, Inode *inode)
 	inode->backing_id = 0;
 }
 
-/* A live segment's reads and writes come to us, who know its length; its mappings go to the file. */
+/* A live segment's reads and writes come to us, who know its length; its mappings go to the file. While it has a
+ * transient buffer, they come to us as well: the file may lack what has been written. */
 static void join_io(Fs *fs, Inode *inode, FileHandle *handle, struct fuse_file_info *fi)
 {
+	bool buffered = handle->live && live_buffer_is_there(handle->live);
 	int fd = handle->fd;
 
+	/* Its close may have to tell of a commit that failed. */
+	fi->noflush = !buffered;
 	MUTEX_SCOPE(&inode->lock);
 	if (inode->n_io_handles++ == 0)
-		begin_io(fs, inode, fd);
+		begin_io(fs, inode, fd, buffered);
 	if (inode->io == INODE_IO_PASSTHROUGH) {
 		fi->backing_id = inode->backing_id;
 		fi->direct_io = handle->direct = handle->live;
@@ -80,7 +85,6 @@ int file_handle_open(fuse_req_t req, Inode *inode, int fd, struct fuse_file_info
 	handle = slot_table_get(&fs->files, index);
 	*handle = (FileHandle){ .fd = steal_fd(&owned), .flags = fi->flags };
 	fi->fh = index;
-	fi->noflush = 1;
 	inode_table_hold(&fs->inodes, inode);
 	if (fs->live)
 		handle->hold = live_set_open(fs->live, inode->dev, inode->ino);

@@ -11,6 +11,7 @@
 
 #include "alloc/cleanup.h"
 #include "alloc/recovery.h"
+#include "alloc/transient-recovery.h"
 #include "fs/fs-log.h"
 #include "fs/mount-point.h"
 #include "fs/progress-bar.h"
@@ -109,10 +110,11 @@ static int status_of(const Check *check, const RecoveryResult *result, bool dama
 	return found ? STATUS_CORRECTED : STATUS_CLEAN;
 }
 
-static int check_pool(Check *check, PoolDir *dir, GError **error)
+static int check_pool(Check *check, const TransientPlace *place, PoolDir *dir, GError **error)
 {
 	g_autoptr(GError) no_table = NULL;
 	g_autoptr(LiveTable) table = NULL;
+	TransientResult transient;
 	RecoveryResult result;
 	bool damaged;
 	int r;
@@ -122,7 +124,10 @@ static int check_pool(Check *check, PoolDir *dir, GError **error)
 		g_propagate_error(error, g_steal_pointer(&no_table));
 		return STATUS_TROUBLE;
 	}
-	r = recovery_run(&sys_kernel, dir, table, &check->log, check->options->dry_run, show_progress, check, &result);
+	r = transient_recovery_run(place, dir, check->options->dry_run, &transient);
+	if (r == 0)
+		r = recovery_run(&sys_kernel, dir, table, &check->log, check->options->dry_run, show_progress, check,
+				 &result);
 	progress_bar_clear(&check->bar);
 	if (r < 0) {
 		g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(-r), "%s: %s", check->options->source,
@@ -148,6 +153,7 @@ static int check_source(Check *check, GError **error)
 	const char *source = check->options->source;
 	auto_fd source_fd = mount_point_open_source(source, error);
 	g_autoptr(PoolDir) dir = NULL;
+	TransientPlace place;
 
 	if (source_fd < 0)
 		return STATUS_TROUBLE;
@@ -158,8 +164,9 @@ static int check_source(Check *check, GError **error)
 	}
 	if (!has_pool(source_fd))
 		return STATUS_CLEAN;
+	transient_place_init(&place, &sys_kernel, source_fd, &check->log);
 	dir = pool_dir_open(source_fd, source, &check->log, error);
-	return dir ? check_pool(check, dir, error) : STATUS_TROUBLE;
+	return dir ? check_pool(check, &place, dir, error) : STATUS_TROUBLE;
 }
 
 int fs_check_run(const FsOptions *options)

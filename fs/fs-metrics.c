@@ -23,6 +23,7 @@ const char *fs_request_name(FsRequest request)
 		[FS_OPEN] = "open",
 		[FS_READ] = "read",
 		[FS_WRITE] = "write",
+		[FS_FLUSH] = "flush",
 		[FS_FSYNC] = "fsync",
 		[FS_FALLOCATE] = "fallocate",
 		[FS_LSEEK] = "lseek",

@@ -29,6 +29,7 @@ typedef enum FsRequest {
 	FS_OPEN,
 	FS_READ,
 	FS_WRITE,
+	FS_FLUSH,
 	FS_FSYNC,
 	FS_FALLOCATE,
 	FS_LSEEK,

@@ -23,6 +23,8 @@
 #include "alloc/class-providers.h"
 #include "alloc/cleanup.h"
 #include "alloc/recovery.h"
+#include "alloc/transient-commit.h"
+#include "alloc/transient-recovery.h"
 #include "fs/daemonize.h"
 #include "fs/fs-log.h"
 #include "fs/mount-point.h"
@@ -41,6 +43,8 @@ typedef struct FsSession {
 	int source_fd;
 	PoolDir *pool_dir;
 	LiveTable *live_table;
+	TransientPool *transient;
+	TransientCommit *transient_commit;
 	LiveSet *live;
 	LiveBytes live_bytes;
 	WarmPace *pace;
@@ -69,12 +73,15 @@ static bool fail(GError **error, const char *what, int saved)
 static void log_counters(FsSession *session, bool asked_for)
 {
 	for (size_t i = 0; session->service && i < class_rules_count(session->options->rules); i++) {
+		const SegmentClass *class = class_rules_nth(session->options->rules, i);
 		g_autofree char *line = allocate_service_describe(session->service, i);
+		g_autofree char *buffers = transient_pool_describe(session->transient, class);
+		g_autofree char *whole = g_strconcat(line, buffers, NULL);
 
 		if (asked_for)
-			fs_log_say(&session->log, line);
+			fs_log_say(&session->log, whole);
 		else
-			log_notice(&session->log, "%s", line);
+			log_notice(&session->log, "%s", whole);
 	}
 }
 
@@ -202,6 +209,8 @@ static bool has_class_of(const ClassRules *rules, SegmentKind kind)
 static bool recover(FsSession *session, GError **error)
 {
 	int dir_fd = session->pool_dir->fd;
+	TransientPlace place;
+	TransientResult transient_result;
 	RecoveryResult result;
 	int r;
 
@@ -210,8 +219,11 @@ static bool recover(FsSession *session, GError **error)
 		if (!session->live_table)
 			return false;
 	}
-	r = recovery_run(&sys_kernel, session->pool_dir, session->live_table, &session->log, false, NULL, NULL,
-			 &result);
+	transient_place_init(&place, &sys_kernel, session->fs.root_fd, &session->log);
+	r = transient_recovery_run(&place, session->pool_dir, false, &transient_result);
+	if (r == 0)
+		r = recovery_run(&sys_kernel, session->pool_dir, session->live_table, &session->log, false, NULL,
+				 NULL, &result);
 	return r == 0 || fail(error, "recovery", -r);
 }
 
@@ -239,13 +251,28 @@ static void set_up_live(FsSession *session)
 {
 	const ClassRules *rules = session->options->rules;
 	LivePlace place = { .sys = &sys_kernel, .table = session->live_table,
-			    .pool_fd = session->pool_dir->segments_fd, .log = &session->log };
+			    .pool_fd = session->pool_dir->segments_fd, .log = &session->log,
+			    .transient = session->transient };
 
 	if (!has_class_of(rules, SEGMENT_KIND_APPEND) && !has_class_of(rules, SEGMENT_KIND_STREAM))
 		return;
 	session->live = live_set_new(&place);
 	session->live_bytes = (LiveBytes){ .of_class = live_bytes, .arg = session->live };
 	session->fs.live = session->live;
+}
+
+/* False if some class wants buffers, and there is no memory for them. */
+static bool set_up_transient(FsSession *session, GError **error)
+{
+	TransientPlace place;
+	GError *refused = NULL;
+
+	transient_place_init(&place, &sys_kernel, session->fs.root_fd, &session->log);
+	session->transient = transient_pool_new(&place, session->options->rules, &clock_monotonic, &refused);
+	if (refused)
+		g_propagate_error(error, refused);
+	session->fs.transient = session->transient;
+	return !refused;
 }
 
 static bool set_up_pool(FsSession *session, GError **error)
@@ -259,7 +286,7 @@ static bool set_up_pool(FsSession *session, GError **error)
 	}
 	session->pool_dir = pool_dir_open(session->fs.root_fd, options->source, &session->log, error);
 	if (!session->pool_dir || !recover(session, error) ||
-	    !pool_dir_take_stock(session->pool_dir, options->rules, error))
+	    !set_up_transient(session, error) || !pool_dir_take_stock(session->pool_dir, options->rules, error))
 		return false;
 	session->pace = warm_pace_new(&options->pace, &sys_kernel, &clock_monotonic);
 	provider_config.pace = session->pace;
@@ -343,6 +370,8 @@ static bool start_threads(FsSession *session, GError **error)
 		r = allocate_service_start(session->service, session->options->n_threads);
 	if (r == 0 && session->live)
 		r = live_set_start(session->live);
+	if (r == 0 && session->live)
+		session->transient_commit = transient_commit_start(session->live, session->options->rules, &r);
 	if (r == 0)
 		r = thread_start(&session->signal_thread, "warmfs-signal", signal_thread_run, session);
 	session->signal_thread_runs = r == 0;
@@ -381,7 +410,9 @@ static void tear_down(FsSession *session)
 	session->service = allocate_service_free(session->service);
 	if (session->fs_ready)
 		fs_close_all(&session->fs);
+	session->transient_commit = transient_commit_stop(session->transient_commit);
 	session->live = live_set_free(session->live);
+	session->transient = transient_pool_free(session->transient);
 	session->class_providers = class_providers_free(session->class_providers);
 	session->provider = file_provider_free(session->provider);
 	session->pace = warm_pace_free(session->pace);

@@ -43,6 +43,8 @@ typedef struct Fs {
 	FileProvider *provider;
 	/* NULL without a class of kind `append`. */
 	LiveSet *live;
+	/* NULL without a class with transient=on. */
+	TransientPool *transient;
 	/* The source. The root inode's, who closes it. */
 	int root_fd;
 	/* /proc/self/fd: the way from an O_PATH descriptor to one that can do more. */

@@ -122,8 +122,12 @@ static int apply(fuse_req_t req, Inode *inode, const struct stat *attr, int to_s
 		r = set_mode(fs, inode, attr->st_mode);
 	if (r == 0 && (to_set & FUSE_SET_ATTR_SIZE))
 		r = set_size(fs, inode, attr->st_size, to_set & FUSE_SET_ATTR_KILL_SUID, fi);
-	if (r == 0 && (to_set & (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME)))
-		r = set_times(inode, attr, to_set);
+	if (r == 0 && (to_set & (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME))) {
+		/* A commit of what was written before would move them. */
+		r = fs->live ? live_set_settle(fs->live, inode->dev, inode->ino) : 0;
+		if (r == 0)
+			r = set_times(inode, attr, to_set);
+	}
 	return r;
 }
 

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "alloc/cleanup.h"
+#include "alloc/live-buffer.h"
 #include "fs/caller.h"
 #include "fs/file-handle.h"
 #include "fs/ops.h"
@@ -37,6 +38,8 @@ typedef struct PendingCreate {
 	/* What is answered with is one. */
 	bool is_segment;
 	AllocateRequest *request;
+	/* Borrowed for the file when the create was accepted, until the segment has it. Or NULL. */
+	TransientBuffer *buffer;
 } PendingCreate;
 
 /* An error as the application may see it. */
@@ -126,6 +129,13 @@ static int publish(Fs *fs, const PendingCreate *create, Segment *segment)
 	return r;
 }
 
+/* Before the answer: who then asks for another file finds it free. */
+static void give_buffer_back(PendingCreate *create)
+{
+	if (create->buffer)
+		transient_pool_give_back(fs_of(create->req)->transient, g_steal_pointer(&create->buffer));
+}
+
 static void create_from_segment(PendingCreate *create, Segment *segment)
 {
 	Fs *fs = fs_of(create->req);
@@ -135,6 +145,9 @@ static void create_from_segment(PendingCreate *create, Segment *segment)
 	/* Before anybody can see the file, which has more names than it will seem, or is longer. */
 	if (segment_becomes_live(segment))
 		r = live_set_add(fs->live, segment, &live);
+	if (r == 0 && create->buffer && !live->reserved_only)
+		live_buffer_assign(live, g_steal_pointer(&create->buffer));
+	give_buffer_back(create);
 	if (r == 0)
 		r = publish(fs, create, segment);
 	if (r == 0) {
@@ -163,10 +176,12 @@ static void create_cold(PendingCreate *create)
 
 	if (!create->class->fail_on_timeout)
 		r = allocate_service_prepare_cold(fs->service, create->class, &segment);
-	if (r < 0)
-		reply_status(create->req, r);
-	else
+	if (r == 0) {
 		create_from_segment(create, segment);
+		return;
+	}
+	give_buffer_back(create);
+	reply_status(create->req, r);
 }
 
 static void answer(PendingCreate *create)
@@ -174,12 +189,14 @@ static void answer(PendingCreate *create)
 	AllocateRequest *request = create->request;
 	Segment *segment = allocate_request_steal_segment(request);
 
-	if (segment)
+	if (segment) {
 		create_from_segment(create, segment);
-	else if (request->state == ALLOCATE_TIMED_OUT)
+	} else if (request->state == ALLOCATE_TIMED_OUT) {
 		create_cold(create);
-	else
+	} else {
+		give_buffer_back(create);
 		reply_status(create->req, create_error(create, request->error));
+	}
 }
 
 static void resume(void *arg)
@@ -233,8 +250,12 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 		return;
 	}
 	create.class = fs_find_class(fs, create.parent, name, &path);
+	if (create.class && create.class->transient)
+		create.buffer = transient_pool_borrow(fs->transient, create.class);
 	if (!create.class)
 		create_plain(&create);
+	else if (create.class->transient && create.class->fast_fail && !create.buffer)
+		reply_status(req, -EAGAIN);
 	else if ((segment = allocate_service_take(fs->service, create.class)))
 		create_from_segment(&create, segment);
 	else

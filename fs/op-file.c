@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "alloc/live-buffer.h"
 #include "fs/file-handle.h"
 #include "fs/ops.h"
 #include "fs/ownership.h"
@@ -50,6 +51,27 @@ void op_release(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 	reply_status(req, 0);
 }
 
+/* Of close, and only if file_handle_open asked for it. Who only reads has lost nothing. */
+void op_flush(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
+{
+	FileHandle *handle = file_handle(fs_of(req), fi);
+	bool may_write = (handle->flags & O_ACCMODE) != O_RDONLY;
+
+	(void)nodeid;
+	reply_status(req, handle->live && may_write ? live_buffer_retry(handle->live) : 0);
+}
+
+static void reply_from_buffer(fuse_req_t req, LiveSegment *live, size_t size, off_t offset)
+{
+	g_autofree char *data = g_malloc(size);
+	ssize_t n = live_segment_read(live, data, size, offset);
+
+	if (n < 0)
+		reply_status(req, n);
+	else
+		fuse_reply_buf(req, data, n);
+}
+
 void op_read(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t offset, struct fuse_file_info *fi)
 {
 	struct fuse_bufvec data = FUSE_BUFVEC_INIT(size);
@@ -58,6 +80,10 @@ void op_read(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t offset, struc
 	/* Only a read into the page cache (for sendfile, splice) has no owner. Nobody would tell those pages of writes. */
 	bool fills_cache = handle->direct && fi->lock_owner == 0;
 
+	if (handle->live && live_segment_is_read_here(handle->live, offset, size)) {
+		reply_from_buffer(req, handle->live, size, offset);
+		return;
+	}
 	if (handle->live)
 		data.buf[0].size = live_segment_readable(handle->live, offset, size);
 	data.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;

@@ -53,6 +53,7 @@ void op_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode, struct fuse_file
 /* fs/op-file.c */
 void op_open(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi);
 void op_release(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi);
+void op_flush(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi);
 void op_read(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t offset, struct fuse_file_info *fi);
 void op_write_buf(fuse_req_t req, fuse_ino_t nodeid, struct fuse_bufvec *data, off_t offset,
 		  struct fuse_file_info *fi);

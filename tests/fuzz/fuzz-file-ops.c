@@ -67,6 +67,7 @@ static const char usage[] =
 	"  --check-every N   compare whole files that often (default 250)\n"
 	"  --no-times        do not compare times: the mount may be late with them\n"
 	"  --through-daemon  the mount has passthrough=off\n"
+	"  --mixed           some files are passed through, others not\n"
 	"  --no-reduce       do not look for a smaller sequence that shows the same\n";
 
 typedef struct Options {
@@ -142,6 +143,8 @@ static void set_option(Options *options, const char *name, char *value)
 		config->times = false;
 	else if (strcmp(name, "through-daemon") == 0)
 		config->through_daemon = true;
+	else if (strcmp(name, "mixed") == 0)
+		config->through_daemon = config->also_passthrough = true;
 	else
 		options->reduce = false;
 }
@@ -162,6 +165,7 @@ static Options parse_options(int argc, char **argv)
 		{ "no-times", no_argument, NULL, 0 },
 		{ "no-reduce", no_argument, NULL, 0 },
 		{ "through-daemon", no_argument, NULL, 0 },
+		{ "mixed", no_argument, NULL, 0 },
 		{ NULL, 0, NULL, 0 },
 	};
 	Options options = {

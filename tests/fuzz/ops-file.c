@@ -133,7 +133,7 @@ static void done_dup(Step *step)
 static bool prepare_setfl(Step *step)
 {
 	return step_take_handle(step) &&
-	       (step_config(step)->through_daemon || !step->handle->opened_to_append);
+	       (step_is_free(step) || !step->handle->opened_to_append);
 }
 
 static int64_t run_setfl(Step *step, int world)

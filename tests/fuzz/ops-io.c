@@ -193,7 +193,7 @@ static bool prepare_pwritev2(Step *step)
 	if (!prepare_pwrite(step))
 		return false;
 	step->flags = choices[step_below(step, sizeof(choices) / sizeof(choices[0]))];
-	if (step_config(step)->through_daemon && step_chance(step, 10))
+	if (step_is_free(step) && step_chance(step, 10))
 		step->flags = RWF_NOAPPEND;
 	return !(step->flags & RWF_APPEND) || fits(step, true);
 }

@@ -50,6 +50,8 @@ typedef struct FuzzConfig {
 	bool times;
 	/* Nothing is passed through by the kernel: its limits do not apply. */
 	bool through_daemon;
+	/* Not of all files: for the others they do. */
+	bool also_passthrough;
 	/* Of the two directories; by world. */
 	int dir_fds[N_WORLDS];
 } FuzzConfig;
@@ -182,6 +184,12 @@ bool step_chance(Step *step, unsigned percent);
 static inline const FuzzConfig *step_config(const Step *step)
 {
 	return &step->actor->shared->config;
+}
+
+/* Whether the kernel passes no file through: then O_APPEND can come and go. */
+static inline bool step_is_free(const Step *step)
+{
+	return step_config(step)->through_daemon && !step_config(step)->also_passthrough;
 }
 
 /* Beyond this, files only shrink. */

@@ -27,6 +27,10 @@ LINGER_MS = 20
 # Segments of these are sealed when it is over.
 LIVE_KINDS = ('append', 'stream')
 
+# Commits at all times, and few buffers.
+TRANSIENT = ['transient=on', 'transient_pool_size=2', 'commit_interval=1', 'commit_least_pages=0',
+             'flush_interval=20', 'transient_flush_least_pages=0']
+
 # What the kind, the mount and the fuzzer are told. Times are exact only without an attribute cache: stores through
 # a mapping are not seen by it.
 VARIANTS = {
@@ -37,6 +41,8 @@ VARIANTS = {
     'mapped-daemon': ('mapped', ['passthrough=off'], ['--through-daemon']),
     'stream-daemon': ('stream', ['passthrough=off'], ['--through-daemon']),
     'append-daemon': ('append', ['passthrough=off'], ['--through-daemon']),
+    'append-transient': ('append', ['passthrough=off', *TRANSIENT], ['--through-daemon']),
+    'append-transient-mixed': ('append', TRANSIENT, ['--mixed']),
     'mapped-cached-attributes': ('mapped', ['attr_timeout=1'], ['--no-times']),
     'stream-cached-attributes': ('stream', ['attr_timeout=1'], ['--no-times']),
     'append-cached-attributes': ('append', ['attr_timeout=1'], ['--no-times']),
