@@ -426,30 +426,27 @@ static int give_name(FileProvider *provider, const Segment *segment, const Segme
 	return sys->renameat2(sys, pool_fd, segment->name, target->dir_fd, target->name, RENAME_NOREPLACE);
 }
 
-/* Cut first: so a power cut in between leaves a segment that is not untouched, and not a published file of a wrong
- * size. */
-static int cut_and_name(FileProvider *provider, Segment *segment, const SegmentTarget *target)
+static int cut_to(FileProvider *provider, Segment *segment, uint64_t size)
 {
-	const Sys *sys = provider->sys;
-	bool cut = segment->class->kind == SEGMENT_KIND_MAPPED;
-	int r = cut ? sys->ftruncate(sys, segment->fd, segment->class->size_bytes) : 0;
-
-	if (r == 0)
-		r = give_name(provider, segment, target);
-	if (r < 0 && cut)
-		sys->ftruncate(sys, segment->fd, ready_size(segment->class));
-	return r;
+	if (segment->class->kind != SEGMENT_KIND_MAPPED)
+		return 0;
+	return provider->sys->ftruncate(provider->sys, segment->fd, size);
 }
 
+/* Cut first: so a power cut in between leaves a segment that is not untouched, and not a published file of a wrong
+ * size; and a daemon that is not root loses no set-id bits by it. */
 static int file_provider_publish(SegmentProvider *base, Segment *segment, const SegmentTarget *target)
 {
 	FileProvider *provider = file_provider(base);
 	const Sys *sys = provider->sys;
-	int r = set_attributes(sys, segment, target);
+	int r = cut_to(provider, segment, segment->class->size_bytes);
 
 	if (r == 0)
-		r = cut_and_name(provider, segment, target);
+		r = set_attributes(sys, segment, target);
+	if (r == 0)
+		r = give_name(provider, segment, target);
 	if (r < 0) {
+		cut_to(provider, segment, ready_size(segment->class));
 		sys->futimens(sys, segment->fd, never);
 		return r;
 	}
