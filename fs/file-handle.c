@@ -63,9 +63,10 @@ static void join_io(Fs *fs, Inode *inode, FileHandle *handle, struct fuse_file_i
 	if (inode->io == INODE_IO_PASSTHROUGH) {
 		fi->backing_id = inode->backing_id;
 		fi->direct_io = handle->direct = handle->live;
-		fs_metrics_note_open(&fs->metrics, handle->live ? FS_PATH_APPEND : FS_PATH_PASSTHROUGH);
-	} else {
-		fs_metrics_note_open(&fs->metrics, FS_PATH_DAEMON);
+	}
+	fs_metrics_note_open(&fs->metrics, inode->io != INODE_IO_PASSTHROUGH ? FS_PATH_DAEMON :
+					   handle->live ? FS_PATH_APPEND : FS_PATH_PASSTHROUGH);
+	if (inode->io != INODE_IO_PASSTHROUGH || handle->live) {
 		/* Our buffers are not aligned as O_DIRECT wants them; and the kernel tells the offset of every
 		 * write, also of those from a mapping, which O_APPEND would send to the end. */
 		fcntl(fd, F_SETFL, fi->flags & O_NOATIME);

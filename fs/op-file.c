@@ -87,7 +87,9 @@ void op_read(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t offset, struc
 	if (handle->live)
 		data.buf[0].size = live_segment_readable(handle->live, offset, size);
 	data.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;
-	data.buf[0].fd = handle->live ? handle->live->fd : handle->fd;
+	/* By the handle it is the application's access (O_NOATIME); the kernel's own, to write a part of a page, may come by one
+	 * that cannot read. */
+	data.buf[0].fd = handle->live && (handle->flags & O_ACCMODE) == O_WRONLY ? handle->live->fd : handle->fd;
 	data.buf[0].pos = offset;
 	fuse_reply_data(req, &data, 0);
 	if (fills_cache)
