@@ -34,6 +34,8 @@
 	}
 
 ROUTE(getattr, FS_GETATTR, (fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi), (req, node, fi))
+ROUTE(statx, FS_STATX, (fuse_req_t req, fuse_ino_t node, int flags, int mask, struct fuse_file_info *fi),
+      (req, node, flags, mask, fi))
 ROUTE(statfs, FS_STATFS, (fuse_req_t req, fuse_ino_t node), (req, node))
 ROUTE(getxattr, FS_GETXATTR, (fuse_req_t req, fuse_ino_t node, const char *name, size_t size),
       (req, node, name, size))
@@ -152,6 +154,7 @@ const struct fuse_lowlevel_ops *fs_operations(void)
 		.rmdir = route_rmdir,
 		.rename = route_rename,
 		.getattr = route_getattr,
+		.statx = route_statx,
 		.setattr = route_setattr,
 		.statfs = route_statfs,
 		.setxattr = route_setxattr,

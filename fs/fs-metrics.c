@@ -9,6 +9,7 @@ const char *fs_request_name(FsRequest request)
 		[FS_LOOKUP] = "lookup",
 		[FS_FORGET] = "forget",
 		[FS_GETATTR] = "getattr",
+		[FS_STATX] = "statx",
 		[FS_SETATTR] = "setattr",
 		[FS_READLINK] = "readlink",
 		[FS_MKNOD] = "mknod",

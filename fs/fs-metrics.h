@@ -15,6 +15,7 @@ typedef enum FsRequest {
 	FS_LOOKUP,
 	FS_FORGET,
 	FS_GETATTR,
+	FS_STATX,
 	FS_SETATTR,
 	FS_READLINK,
 	FS_MKNOD,

@@ -9,26 +9,55 @@
 #include "fs/ownership.h"
 #include "fs/reply.h"
 
+static int current_attr(const Fs *fs, const Inode *inode, struct stat *ret_attr)
+{
+	if (fstatat(inode->fd, "", ret_attr, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	fs_patch_attr(fs, inode->fd, "", ret_attr);
+	/* A directory that cannot be seen is not counted among the links of its parent either (which
+	 * not every filesystem counts: then there is 1). */
+	if (inode->index == INODE_ROOT_INDEX && fs->service && ret_attr->st_nlink > 2)
+		ret_attr->st_nlink--;
+	return 0;
+}
+
 static void reply_current_attr(fuse_req_t req, Inode *inode)
 {
 	struct stat attr;
+	int r = current_attr(fs_of(req), inode, &attr);
 
-	if (fstatat(inode->fd, "", &attr, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0) {
-		reply_status(req, -errno);
-		return;
-	}
-	fs_patch_attr(fs_of(req), inode->fd, "", &attr);
-	/* A directory that cannot be seen is not counted among the links of its parent either (which
-	 * not every filesystem counts: then there is 1). */
-	if (inode->index == INODE_ROOT_INDEX && fs_of(req)->service && attr.st_nlink > 2)
-		attr.st_nlink--;
-	reply_attr(req, inode, &attr);
+	if (r < 0)
+		reply_status(req, r);
+	else
+		reply_attr(req, inode, &attr);
 }
 
 void op_getattr(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 {
 	(void)fi;
 	reply_current_attr(req, fs_inode(fs_of(req), nodeid));
+}
+
+/* Asked for what stat does not have: the time of birth. */
+void op_statx(fuse_req_t req, fuse_ino_t nodeid, int flags, int mask, struct fuse_file_info *fi)
+{
+	Inode *inode = fs_inode(fs_of(req), nodeid);
+	struct statx more, all;
+	struct stat attr;
+	int r = current_attr(fs_of(req), inode, &attr);
+
+	(void)fi;
+	if (r == 0 && statx(inode->fd, "", AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | (flags & AT_STATX_SYNC_TYPE), mask,
+			    &more) < 0)
+		r = -errno;
+	if (r < 0) {
+		reply_status(req, r);
+		return;
+	}
+	all = reply_statx_of(&attr);
+	all.stx_mask |= more.stx_mask & STATX_BTIME;
+	all.stx_btime = more.stx_btime;
+	fuse_reply_statx(req, 0, &all, reply_attr_timeout(fs_of(req), inode));
 }
 
 static int set_mode(const Fs *fs, const Inode *inode, mode_t mode)

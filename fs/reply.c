@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fs/reply.h"
 
+#include <sys/sysmacros.h>
+
 void reply_status(fuse_req_t req, int r)
 {
 	fuse_reply_err(req, -r);
 }
 
-static double attr_timeout(const Fs *fs, Inode *inode)
+double reply_attr_timeout(const Fs *fs, Inode *inode)
 {
 	/* Relaxed: an open for writing that races with this reply is told of by its own reply. */
 	return atomic_load_explicit(&inode->n_writers, memory_order_relaxed) ? 0 :
@@ -19,7 +21,7 @@ struct fuse_entry_param reply_entry_param(const Fs *fs, Inode *inode, const stru
 		.ino = inode->index,
 		.generation = inode->generation,
 		.attr = *attr,
-		.attr_timeout = attr_timeout(fs, inode),
+		.attr_timeout = reply_attr_timeout(fs, inode),
 		.entry_timeout = fs->config.attr_timeout,
 	};
 
@@ -43,5 +45,32 @@ void reply_entry(fuse_req_t req, int r, Inode *inode, const struct stat *attr)
 
 void reply_attr(fuse_req_t req, Inode *inode, const struct stat *attr)
 {
-	fuse_reply_attr(req, attr, attr_timeout(fs_of(req), inode));
+	fuse_reply_attr(req, attr, reply_attr_timeout(fs_of(req), inode));
+}
+
+static struct statx_timestamp timestamp_of(struct timespec time)
+{
+	return (struct statx_timestamp){ .tv_sec = time.tv_sec, .tv_nsec = time.tv_nsec };
+}
+
+struct statx reply_statx_of(const struct stat *attr)
+{
+	return (struct statx){
+		.stx_mask = STATX_BASIC_STATS,
+		.stx_blksize = attr->st_blksize,
+		.stx_nlink = attr->st_nlink,
+		.stx_uid = attr->st_uid,
+		.stx_gid = attr->st_gid,
+		.stx_mode = attr->st_mode,
+		.stx_ino = attr->st_ino,
+		.stx_size = attr->st_size,
+		.stx_blocks = attr->st_blocks,
+		.stx_atime = timestamp_of(attr->st_atim),
+		.stx_ctime = timestamp_of(attr->st_ctim),
+		.stx_mtime = timestamp_of(attr->st_mtim),
+		.stx_rdev_major = major(attr->st_rdev),
+		.stx_rdev_minor = minor(attr->st_rdev),
+		.stx_dev_major = major(attr->st_dev),
+		.stx_dev_minor = minor(attr->st_dev),
+	};
 }

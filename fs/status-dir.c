@@ -8,6 +8,7 @@
 
 #include "fs/fs-report.h"
 #include "fs/ops.h"
+#include "fs/reply.h"
 #include "fs/status-file.h"
 
 /* These names never change. And as long as the kernel knows them, it lets people in also while a create waits in the
@@ -109,6 +110,17 @@ void status_dir_getattr(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info
 
 	(void)fi;
 	fuse_reply_attr(req, &attr, fs_of(req)->config.attr_timeout);
+}
+
+void status_dir_statx(fuse_req_t req, fuse_ino_t nodeid, int flags, int mask, struct fuse_file_info *fi)
+{
+	struct stat attr = attr_of(nodeid);
+	struct statx all = reply_statx_of(&attr);
+
+	(void)flags;
+	(void)mask;
+	(void)fi;
+	fuse_reply_statx(req, 0, &all, fs_of(req)->config.attr_timeout);
 }
 
 void status_dir_statfs(fuse_req_t req, fuse_ino_t nodeid)
