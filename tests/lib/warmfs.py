@@ -240,6 +240,7 @@ class Child:
         self.name = getattr(function, '__name__', 'child')
         self.status = None
         self.answer = b''
+        self.closed = False
         self.pipe, writer = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
@@ -280,6 +281,7 @@ class Child:
         with contextlib.suppress(BlockingIOError):
             while chunk := os.read(self.pipe, 65536):
                 self.answer += chunk
+            self.closed = True
 
     def alive(self):
         if self.status is None:
@@ -297,8 +299,19 @@ class Child:
 
     def wait(self, seconds=30):
         """The exit status as waitpid has it."""
-        wait_until(lambda: not self.alive(), seconds, f'the end of {self.name}')
+        wait_until(self._ends, seconds, f'the end of {self.name}')
         return self.status
+
+    def _ends(self):
+        # Its end closes the pipe, if it has no children of its own: no need to look for it again and again.
+        if self.status is None and select.select([self.pipe], [], [], 0.02)[0]:
+            self._collect()
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if not pid and self.closed:
+                pid, status = os.waitpid(self.pid, 0)
+            if pid:
+                self._ended(status)
+        return not self.alive()
 
     def result(self, seconds=30):
         self.wait(seconds)
@@ -428,11 +441,11 @@ class Mount:
 
     `source` is the backing directory; `src` reaches it also when the mount lies over it; `point` is the
     mount point. Options are given as strings: Mount(dir, dir2, 'match=*.log', 'size=1M'). `before` is
-    called in the daemon's process before it starts.
+    called in the daemon's process before it starts; `binary` is another daemon than BINARY.
     """
 
     def __init__(self, source, point, *options, config=None, faults=None, before=None, workdir,
-                 foreground=True):
+                 foreground=True, binary=None):
         self.source = pathlib.Path(source)
         self.point = pathlib.Path(point)
         # As the mount table has it. Found out now: later it might have to ask the mount.
@@ -447,6 +460,7 @@ class Mount:
             self.options.append(f'config={path}')
         self.faults = faults
         self.before = before
+        self.binary = binary
         self.foreground = foreground
         self.log_path = pathlib.Path(tempfile.mkstemp(prefix='stderr-', suffix='.log', dir=workdir)[1])
         self.process = None
@@ -465,7 +479,7 @@ class Mount:
     def _start(self):
         self.source_fd = os.open(self.source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.src = pathlib.Path(f'/proc/{os.getpid()}/fd/{self.source_fd}')
-        command, environment = warmfs_command(*self.argv(), faults=self.faults)
+        command, environment = warmfs_command(*self.argv(), faults=self.faults, binary=self.binary)
         with open(self.log_path, 'wb') as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                             env=environment, preexec_fn=self._prepare_process)
