@@ -31,10 +31,14 @@ N_WRITERS = 2
 N_OPS = 3000 if LONG else 1500
 OPTIONS = ('match=*.seg', f'size={CAPACITY}', 'ahead=2', 'linger=100')
 
+# Writes go to memory first, and to the file at any time.
+TRANSIENT = ('transient=on', 'transient_pool_size=3', 'commit_interval=5', 'flush_interval=50')
+
 # Filesystem, kind, how many cuts.
 VARIANTS = {
     'ext4-append': ('ext4', 'append', 120),
     'xfs-append': ('xfs', 'append', 60),
+    'ext4-transient': ('ext4', 'transient', 20),
     'ext4-mapped': ('ext4', 'mapped', 40),
     'ext4-stream': ('ext4', 'stream', 40),
     'ext4-native': ('ext4', 'native', 40),
@@ -63,6 +67,8 @@ class Recorded:
     """A load, recorded: the image it began with, the log, where in it the load begins, and the accounts."""
 
     def __init__(self, warm, workdir, fstype, kind, broken=False):
+        more = TRANSIENT if kind == 'transient' else ()
+        kind = 'append' if kind == 'transient' else kind
         self.workdir = workdir
         self.filesystem = FILESYSTEMS[fstype]
         self.base = self.filesystem.make_image(workdir)
@@ -71,7 +77,7 @@ class Recorded:
                 self.start = self.log_path.stat().st_size
                 self.accounts = write_accounts(workdir, top / 'source', None, kind, self.log_path, broken)
                 return
-            mount = warm(*OPTIONS, f'kind={kind}', source=top / 'source', point=workdir / 'mnt')
+            mount = warm(*OPTIONS, *more, f'kind={kind}', source=top / 'source', point=workdir / 'mnt')
             mount.wait_settled(2)
             self.start = self.log_path.stat().st_size
             self.accounts = write_accounts(workdir, mount.point, mount.src, kind, self.log_path, broken)

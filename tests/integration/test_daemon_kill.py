@@ -23,6 +23,12 @@ N_WRITERS = 2
 LONG = bool(os.environ.get('WARMFS_TEST_LONG'))
 # Each way; a sanitizer's daemon takes its time to start.
 N_KILLS = 200 if LONG else 30 if warmfs.SLOW == 1 else 10
+# The last one: much is in memory only, and commits are under way at any time.
+WAYS = {
+    'passthrough': [],
+    'daemon': ['passthrough=off'],
+    'transient': ['transient=on', 'commit_interval=10', 'flush_interval=100'],
+}
 STATE = struct.Struct('<QQQ')
 
 
@@ -73,12 +79,11 @@ def check(directory, seed, writer, state):
 
 
 @pytest.mark.limit(1200 if LONG else 240)
-@pytest.mark.parametrize('way', ['passthrough', 'daemon'])
+@pytest.mark.parametrize('way', WAYS)
 def test_nothing_is_lost(warm, workdir, way):
     print(f'WARMFS_TEST_SEED={SEED}')
     dice = random.Random(SEED)
-    options = ['match=*.seg', f'size={CAPACITY}', 'kind=append', 'ahead=4',
-               *(['passthrough=off'] if way == 'daemon' else [])]
+    options = ['match=*.seg', f'size={CAPACITY}', 'kind=append', 'ahead=4', *WAYS[way]]
     states = [mmap.mmap(-1, mmap.PAGESIZE) for _ in range(N_WRITERS)]
     written = 0
     mount = warm(*options)

@@ -282,6 +282,21 @@ def test_B8_every_buffer_comes_back(warm):
     assert all(is_plain(mount.src, f'{number}.seg', b'sealed') for number in range(10))
 
 
+@pytest.mark.parametrize('action', ['cold', 'fail'])
+def test_B8_a_create_without_a_segment_gives_its_buffer_back(warm, faults, action):
+    faults.set('pwrite delay_ms=hold path=.warmfs/pool')
+    mount = warm(*CLASS, 'timeout=50', f'on_timeout={action}', faults=faults)
+    if action == 'cold':
+        fd = create(mount.point / 'a.seg')
+        os.write(fd, b'cold')
+        os.close(fd)
+    else:
+        with pytest.raises(BlockingIOError):
+            create(mount.point / 'a.seg')
+    assert counters(mount)['buffers_free'] == 5
+    faults.clear()
+
+
 # Death of the daemon
 
 @pytest.mark.parametrize('tail', [0, 9000])
