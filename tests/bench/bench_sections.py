@@ -269,7 +269,9 @@ class AppendSection:
     found by looking at the file, so there is more to make durable.
     """
 
-    name_of_unit = {256: "256 B", 65536: "64 KiB"}
+    name_of_unit = {256: "256 B", 4096: "4 KiB", 65536: "64 KiB"}
+    # Of those, what is also written to a transient buffer.
+    buffered_units = (256, 4096)
 
     def __init__(self, name, place, where, targets, unsynced):
         self.name, self.place, self.where = name, place, where
@@ -295,6 +297,13 @@ class AppendSection:
             rows += [Row(self.name, f"{unit_name} append, not synced", other_name,
                          f"{self.name}.{unit}.{other}", f"{self.name}.{unit}.warmfs", "/s", "rate")
                      for other, other_name in (("native", native), ("stream", "stream segment"))]
+        for unit in self.buffered_units if self.unsynced else ():
+            series = f"{self.name}.{unit}"
+            what = f"{self.name_of_unit[unit]} append, not synced, transient=on"
+            rows += [Row(self.name, what, "the same without", f"{series}.warmfs", f"{series}.transient", "/s",
+                         "rate"),
+                     Row(self.name, f"{what}: p99", "the same without", f"{series}.warmfs.p99",
+                         f"{series}.transient.p99", "ns", "time")]
         return rows
 
     def setup(self, bench, places):
@@ -302,6 +311,7 @@ class AppendSection:
         self.others = {"uring": places.growing_uring(self.place)}
         if self.unsynced:
             self.others["stream"] = places.stream(self.place)
+            self.others["transient"] = places.transient(self.place)
 
     def round(self, number):
         scale = self.bench.scale
@@ -316,7 +326,8 @@ class AppendSection:
                              {"batch": 250, "last_byte": 0})}
         for unit in self.name_of_unit if self.unsynced else ():
             count = min(scale.append_bytes // unit, scale.appends)
-            measured[unit] = ("append", ("warmfs", "stream"), count, {"batch": 100, "unit": unit})
+            names = ("warmfs", "stream", *(["transient"] if unit in self.buffered_units else []))
+            measured[unit] = ("append", names, count, {"batch": 100, "unit": unit})
         for what, (operation, names, count, options) in measured.items():
             paths = {"native": f"{native}/{what}"}
             for name in names:
@@ -516,6 +527,10 @@ class Places:
 
     def stream(self, place):
         return self.make(f"{place}/stream", self.start_growing, place, "stream", "stream")
+
+    def transient(self, place):
+        return self.make(f"{place}/transient", self.start_growing, place, "transient", "append",
+                         ",transient=on,transient_pool_size=2")
 
     def passthrough_hp(self):
         """Its mount point, or None where it cannot be built."""
