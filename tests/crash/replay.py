@@ -122,10 +122,8 @@ def choose_cuts(log, start, count, whole_bytes, random):
 
 
 def every_cut(log, start, whole_bytes, random):
-    """Each flush from the position `start` on as it is, and with some of what follows it."""
-    return [make_cut(log, n_flushes, manner, whole_bytes, random)
-            for n_flushes in range(log.flushes_before(start), len(log.flush_ends) + 1)
-            for manner in ('none', random.choice(MANNERS[1:]))]
+    """One after each flush from the position `start` on."""
+    return choose_cuts(log, start, len(log.flush_ends) + 1 - log.flushes_before(start), whole_bytes, random)
 
 
 def copy_sparse(source, target):

@@ -7,8 +7,8 @@ after it, whole or torn (replay.py). Each is mounted, recovered by `warmfs --che
 (history.py). The same on the bare filesystem shows what the test asks for; a writer that promises syncs it never made
 shows that losses are noticed. What comes after a power cut, a recovery or a mount, is recorded in its turn, and cut.
 
-WARMFS_TEST_SEED repeats the load and the cuts (not what the kernel makes of them); with WARMFS_TEST_LONG each flush is
-cut after, twice.
+WARMFS_TEST_SEED repeats the load and the cuts (not what the kernel makes of them); with WARMFS_TEST_LONG there is
+one after each flush.
 """
 
 import os
@@ -28,7 +28,7 @@ SEED = int(os.environ.get('WARMFS_TEST_SEED', random.randrange(1 << 32)))
 LONG = bool(os.environ.get('WARMFS_TEST_LONG'))
 CAPACITY = 256 * KI
 N_WRITERS = 2
-N_OPS = 3000 if LONG else 1500
+N_OPS = 2000 if LONG else 1500
 OPTIONS = ('match=*.seg', f'size={CAPACITY}', 'ahead=2', 'linger=100')
 
 # Writes go to memory first, and to the file at any time.
