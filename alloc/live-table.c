@@ -34,6 +34,10 @@
 #define STATX_MNT_ID_UNIQUE 0x4000
 #endif
 
+/* A write-life hint is kept with the inode in memory and nowhere else: an inode that has ours was not read from a disk
+ * since a daemon had the table. This one asks for nothing that is not done anyway. */
+#define LIVED_MARK ((uint64_t)RWH_WRITE_LIFE_MEDIUM)
+
 typedef struct LiveHeader {
 	uint64_t magic;
 	uint64_t n_records;
@@ -73,6 +77,8 @@ struct LiveTable {
 	bool mapped;
 	bool was_damaged;
 	uint64_t mount_id;
+	/* The file has been in memory since an earlier opener had it. */
+	bool lived;
 	char boot_id[BOOT_ID_SIZE];
 	Mutex lock;
 	/* Protected by lock. */
@@ -252,7 +258,45 @@ static uint64_t read_mount_id(int dir_fd)
 	return attr.stx_mnt_id;
 }
 
-static LiveTable *table_new(int dir_fd, char *base, bool mapped)
+static bool is_marked(int fd)
+{
+	uint64_t hint = 0;
+
+	return fcntl(fd, F_GET_RW_HINT, &hint) == 0 && hint == LIVED_MARK;
+}
+
+/* Where it cannot be marked, only the mount says whether it has lived. */
+static void mark(int fd)
+{
+	uint64_t hint = LIVED_MARK;
+
+	fcntl(fd, F_SET_RW_HINT, &hint);
+}
+
+static bool is_of_this_boot(const LiveTable *table, const LiveRecord *record)
+{
+	return *table->boot_id && strcmp(record->head.boot_id, table->boot_id) == 0;
+}
+
+/* Another mount may be another way to the same filesystem (a mount namespace), or the same disk, cut off and mounted
+ * again, which has lost what was in the page cache. */
+static bool is_of_this_mount(const LiveTable *table, const LiveRecord *record)
+{
+	return is_of_this_boot(table, record) && (record->head.mount_id == table->mount_id || table->lived);
+}
+
+/* Before the file is marked, which would speak for them, too. */
+static void forget_other_mounts(LiveTable *table)
+{
+	for (int i = 0; i < LIVE_TABLE_RECORDS; i++) {
+		const LiveRecord *record = record_at(table, i);
+
+		if (table->used[i] && is_of_this_boot(table, record) && !is_of_this_mount(table, record))
+			wipe(table, i);
+	}
+}
+
+static LiveTable *table_new(int dir_fd, char *base, bool mapped, bool lived)
 {
 	LiveTable *table = g_new0(LiveTable, 1);
 	g_autofree char *boot_id = boot_id_read();
@@ -261,6 +305,7 @@ static LiveTable *table_new(int dir_fd, char *base, bool mapped)
 	table->dir_fd = dir_fd;
 	table->base = base;
 	table->mapped = mapped;
+	table->lived = lived;
 	table->mount_id = read_mount_id(dir_fd);
 	g_strlcpy(table->boot_id, boot_id ? boot_id : "", sizeof(table->boot_id));
 	mutex_init(&table->lock);
@@ -351,16 +396,19 @@ static int open_mapped(int dir_fd, LiveTable **ret_table)
 {
 	g_autofree char *copy = g_malloc(TABLE_BYTES);
 	auto_fd fd = -1;
-	char *base;
+	char *base = NULL;
 	int r = open_file(dir_fd, O_RDWR, &fd);
 
 	if (r == 0)
 		r = read_all(fd, copy);
 	if (r == 0)
 		r = map_file(fd, &base);
-	if (r == 0)
-		*ret_table = table_new(dir_fd, base, true);
-	return r;
+	if (r < 0)
+		return r;
+	*ret_table = table_new(dir_fd, base, true, is_marked(fd));
+	forget_other_mounts(*ret_table);
+	mark(fd);
+	return 0;
 }
 
 static bool fail(GError **error, const char *what, int r)
@@ -410,7 +458,7 @@ LiveTable *live_table_open_to_look(int dir_fd, GError **error)
 			    r == -EUCLEAN ? "damaged, or not made by warmfs" : "cannot be opened",
 			    r),
 		       NULL;
-	return table_new(dir_fd, g_steal_pointer(&copy), false);
+	return table_new(dir_fd, g_steal_pointer(&copy), false, is_marked(fd));
 }
 
 bool live_table_was_damaged(const LiveTable *table)
@@ -469,8 +517,8 @@ static void fill_entry(const LiveTable *table, int index, LiveEntry *ret_entry)
 
 	*ret_entry = (LiveEntry){ .capacity_bytes = record->head.capacity_bytes };
 	g_strlcpy(ret_entry->name, record->head.name, sizeof(ret_entry->name));
-	ret_entry->same_boot = *table->boot_id && strcmp(record->head.boot_id, table->boot_id) == 0;
-	ret_entry->same_mount = ret_entry->same_boot && record->head.mount_id == table->mount_id;
+	ret_entry->same_boot = is_of_this_boot(table, record);
+	ret_entry->same_mount = is_of_this_mount(table, record);
 	ret_entry->has_length = read_length(record, &ret_entry->length) > 0;
 }
 

@@ -11,9 +11,10 @@
  * whoever wrote it.
  *
  * The logical length is a memory store into a shared mapping: it survives the daemon (the kernel
- * keeps the page), and is exact only under the boot it was written in, on the mount it was written
- * on: a filesystem that was cut off and mounted again has lost what was in the page cache. Which
- * length is durable the segment itself says (alloc/segment-trailer.h).
+ * keeps the page), and is exact only under the boot it was written in, while the filesystem is not
+ * mounted anew: one that was cut off has lost what was in the page cache. That it is not, the mount
+ * says, or, if that is another one (a mount namespace), a mark that the file's inode has in memory
+ * only. Which length is durable the segment itself says (alloc/segment-trailer.h).
  *
  * Threads: add, remove and find lock. set_length of one record must not run twice at the same time
  * (the segment's lock sees to that); that of different records may.
@@ -40,7 +41,7 @@ typedef struct LiveEntry {
 	uint64_t capacity_bytes;
 	/* Written under the kernel that runs now. */
 	bool same_boot;
-	/* And through the same mount of the source's filesystem, as far as the kernel tells:
+	/* And since then the source's filesystem was not mounted anew, as far as the kernel tells:
 	 * `length` is exact. */
 	bool same_mount;
 	/* Whether a slot of `length` checks. */

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -301,6 +302,76 @@ static void test_look(void)
 	fixture_deinit(&f);
 }
 
+/* As an inode is that was read from the disk. */
+static void unmark(const Fixture *f)
+{
+	uint64_t hint = RWH_WRITE_LIFE_NOT_SET;
+	int fd = open_file(f);
+
+	g_assert_cmpint(fcntl(fd, F_SET_RW_HINT, &hint), ==, 0);
+	close(fd);
+}
+
+/* In a mount namespace of its own every mount is another one. */
+static bool enter_other_mounts(Fixture *f)
+{
+	if (unshare(CLONE_NEWNS) < 0) {
+		g_test_skip("may not make a mount namespace");
+		return false;
+	}
+	close(f->dir_fd);
+	f->dir_fd = open(f->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return true;
+}
+
+/* A daemon that is started anew in another mount namespace: the kernel has what the last one stored. */
+static void test_other_mount(void)
+{
+	g_autoptr(GError) error = NULL;
+	Fixture f;
+
+	fixture_init(&f);
+	open_table(&f);
+	live_table_set_length(f.table, add(&f, 1), 9);
+	for (int i = 0; i < 3 && enter_other_mounts(&f); i++) {
+		f.table = live_table_close(f.table);
+		f.table = live_table_open_to_look(f.dir_fd, &error);
+		g_assert_no_error(error);
+		expect_length(&f, 1, 9);
+		open_table(&f);
+		expect_length(&f, 1, 9);
+	}
+	fixture_deinit(&f);
+}
+
+/* The disk was mounted anew: what the table has of it is not believed, also not later. */
+static void test_mounted_anew(void)
+{
+	g_autoptr(GError) error = NULL;
+	LiveEntry entry;
+	Fixture f;
+
+	fixture_init(&f);
+	open_table(&f);
+	live_table_set_length(f.table, add(&f, 1), 9);
+	f.table = live_table_close(f.table);
+	if (enter_other_mounts(&f)) {
+		unmark(&f);
+		f.table = live_table_open_to_look(f.dir_fd, &error);
+		g_assert_no_error(error);
+		g_assert_cmpint(find(&f, 1, &entry), >=, 0);
+		g_assert_true(entry.same_boot);
+		g_assert_false(entry.same_mount);
+		open_table(&f);
+		g_assert_cmpint(find(&f, 1, &entry), ==, -ENOENT);
+		live_table_set_length(f.table, add(&f, 2), 7);
+		open_table(&f);
+		g_assert_cmpint(find(&f, 1, &entry), ==, -ENOENT);
+		expect_length(&f, 2, 7);
+	}
+	fixture_deinit(&f);
+}
+
 /* Random bytes in random places: nothing is found that was never put there. */
 static void test_random_damage(void)
 {
@@ -356,6 +427,8 @@ int main(int argc, char **argv)
 	test_add("/live-table/no-table", test_no_table);
 	test_add("/live-table/links", test_links);
 	test_add("/live-table/look", test_look);
+	test_add("/live-table/other-mount", test_other_mount);
+	test_add("/live-table/mounted-anew", test_mounted_anew);
 	test_add("/live-table/random-damage", test_random_damage);
 	return g_test_run();
 }

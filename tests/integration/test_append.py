@@ -278,6 +278,19 @@ def test_killed_then_checked(warm, mount, options):
     again.stop()
 
 
+def test_killed_then_checked_elsewhere(mount):
+    """From another mount namespace, as of a service that is started again: not a byte is missing there either."""
+    data = b'zeros:' + bytes(1000)
+    append(mount.point / 'a.seg', data)
+    mount.kill()
+    mount.close()
+    command, environment = warmfs.warmfs_command('--check', mount.source)
+    done = subprocess.run(['unshare', '--mount', *command], env=environment, stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count('sealed to 1006 bytes')) == (1, 1), done.stderr
+    assert is_plain(mount.source, 'a.seg', data)
+
+
 def test_check_of_other_things(workdir):
     def check(path):
         command, environment = warmfs.warmfs_command('--check', path)
