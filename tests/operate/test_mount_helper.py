@@ -210,3 +210,8 @@ def test_installed(place):
     assert os.access(installed / 'bin/warmfs', os.X_OK)
     for name in ('mount.warmfs', 'mount.fuse.warmfs'):
         assert os.readlink(installed / 'sbin' / name) == f'{prefix}/bin/warmfs'
+    for name in ('man8/warmfs.8', 'man8/mount.warmfs.8', 'man5/warmfs.conf.5', 'warmfs/presets/etcd.conf',
+                 'warmfs/examples/var-lib-etcd.mount'):
+        assert (installed / 'share' / ('man' if name.startswith('man') else '') / name).is_file()
+    unit = (installed / 'lib/systemd/system/warmfs@.service').read_text()
+    assert f'ExecStart={prefix}/bin/warmfs -f' in unit
