@@ -14,10 +14,19 @@
 #include "alloc/cleanup.h"
 #include "alloc/live-table.h"
 #include "alloc/segment-name.h"
+#include "alloc/sync.h"
 
 #define STATE_NAME    "state"
 #define LOCK_NAME     "lock"
 #define SEGMENTS_NAME "pool"
+/* Behind the pid in the lock. */
+#define ENDING " ending"
+
+/* How long a lock is waited for: of a daemon that says that it ends, and of any, which may not have heard that it was
+ * unmounted. */
+#define ENDING_PATIENCE_NS (INT64_C(60) * 1000 * 1000 * 1000)
+#define PATIENCE_NS	   (INT64_C(1) * 1000 * 1000 * 1000)
+#define LOOK_INTERVAL_US   10000
 
 static void set_errno_error(GError **error, const char *format, const char *source, int saved)
 {
@@ -49,10 +58,33 @@ static bool check_owner(int fd, const char *source, const char *name, GError **e
 	return false;
 }
 
+/* What the one who holds the lock has written there. */
+static void read_holder(int lock_fd, char *holder, size_t size)
+{
+	ssize_t n = pread(lock_fd, holder, size - 1, 0);
+
+	holder[MAX(n, 0)] = '\0';
+	g_strstrip(holder);
+}
+
+/* False: *holder has who holds it still. */
+static bool wait_for_lock(int lock_fd, char *holder, size_t size)
+{
+	int64_t begin_ns = monotonic_ns(), patience_ns;
+
+	while (flock(lock_fd, LOCK_EX | LOCK_NB) < 0) {
+		read_holder(lock_fd, holder, size);
+		patience_ns = g_str_has_suffix(holder, ENDING) ? ENDING_PATIENCE_NS : PATIENCE_NS;
+		if (errno != EWOULDBLOCK || monotonic_ns() - begin_ns >= patience_ns)
+			return false;
+		g_usleep(LOOK_INTERVAL_US);
+	}
+	return true;
+}
+
 static bool lock_directory(PoolDir *dir, const char *source, GError **error)
 {
-	char pid[32] = "?\n";
-	ssize_t n;
+	char holder[32];
 
 	dir->lock_fd = openat(dir->fd, LOCK_NAME, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 	/* For those who only look. */
@@ -62,22 +94,20 @@ static bool lock_directory(PoolDir *dir, const char *source, GError **error)
 		set_errno_error(error, "%s/" POOL_DIR_NAME "/" LOCK_NAME ": cannot open", source, errno);
 		return false;
 	}
-	if (flock(dir->lock_fd, LOCK_EX | LOCK_NB) < 0) {
-		n = pread(dir->lock_fd, pid, sizeof(pid) - 1, 0);
-		pid[MAX(n, 0)] = '\0';
+	if (!wait_for_lock(dir->lock_fd, holder, sizeof(holder))) {
 		g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_AGAIN,
 			    "%s: already served by another warmfs (pid %s); unmount that one first", source,
-			    g_strstrip(pid));
+			    holder);
 		return false;
 	}
 	return true;
 }
 
 /* The pid is a courtesy to the one who is refused; the lock is what counts. */
-static void write_pid(int lock_fd)
+static void write_pid(int lock_fd, const char *suffix)
 {
 	char pid[32];
-	int length = snprintf(pid, sizeof(pid), "%ld\n", (long)getpid());
+	int length = snprintf(pid, sizeof(pid), "%ld%s\n", (long)getpid(), suffix);
 
 	if (ftruncate(lock_fd, 0) < 0 || pwrite(lock_fd, pid, length, 0) < 0)
 		return;
@@ -254,7 +284,7 @@ bool pool_dir_take_stock(PoolDir *dir, const ClassRules *rules, GError **error)
 
 	for (size_t i = 0; i < class_rules_count(rules); i++)
 		wanted[i] = class_rules_nth(rules, i)->ahead;
-	write_pid(dir->lock_fd);
+	write_pid(dir->lock_fd, "");
 	r = for_each_name(dir->fd, judge_own_file, &stock);
 	if (r == 0)
 		r = for_each_name(dir->segments_fd, judge_segment, &stock);
@@ -263,6 +293,11 @@ bool pool_dir_take_stock(PoolDir *dir, const ClassRules *rules, GError **error)
 	if (r < 0)
 		set_errno_error(error, "%s: cannot take stock of the pool", POOL_DIR_NAME, -r);
 	return r == 0;
+}
+
+void pool_dir_mark_ending(PoolDir *dir)
+{
+	write_pid(dir->lock_fd, ENDING);
 }
 
 void pool_dir_mark_clean(PoolDir *dir)

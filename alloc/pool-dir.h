@@ -2,7 +2,7 @@
 /*
  * SOURCE/.warmfs: where segments are made and kept until they are taken.
  *
- *	lock	held by the one daemon that serves the source; its pid
+ *	lock	held by the one daemon that serves the source; its pid, and whether it is ending
  *	state	`boot ID` and `running` or `clean`: what a ready segment found at start is worth
  *	live	what is known of taken, unsealed segments (alloc/live-table.h)
  *	pool/	the segments (alloc/segment-name.h)
@@ -35,12 +35,16 @@ typedef struct PoolDir {
 } PoolDir;
 
 /* Makes the directory if it is not there, and locks it. `source` is for messages. Changes nothing
- * if it fails, but for an empty directory it may have made. */
+ * if it fails, but for an empty directory it may have made. Waits for a daemon that is ending, so that a source can be
+ * mounted again right after it was unmounted. */
 PoolDir *pool_dir_open(int source_fd, const char *source, const Log *log, GError **error);
 
 /* Removes what is half-made, untrusted or of no use to the classes, lists the rest in `adoptable`, reports
  * what is foreign, leaves what is live, and marks the directory as running. */
 bool pool_dir_take_stock(PoolDir *dir, const ClassRules *rules, GError **error);
+
+/* Who comes next waits from now on, instead of being refused. */
+void pool_dir_mark_ending(PoolDir *dir);
 
 /* Marks the directory as cleanly left: call it when no segment is being made or published. */
 void pool_dir_mark_clean(PoolDir *dir);

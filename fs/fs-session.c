@@ -387,6 +387,8 @@ static bool set_up(FsSession *session, GError **error)
 
 static void tear_down(FsSession *session)
 {
+	if (session->pool_dir)
+		pool_dir_mark_ending(session->pool_dir);
 	if (session->serving) {
 		service_notify("STOPPING=1\nSTATUS=ending");
 		readiness_end(&session->readiness);

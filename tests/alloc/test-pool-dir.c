@@ -182,6 +182,43 @@ static void test_locked(void)
 	fixture_deinit(&f);
 }
 
+/* One that says that it ends is waited for, longer than any other. */
+static void test_ending(void)
+{
+	Fixture f;
+	int ready[2], status;
+	char byte;
+
+	fixture_init(&f);
+	open_pool(&f);
+	take_stock(&f);
+	pool_dir_mark_ending(f.dir);
+	g_autofree char *lock = read_file(f.dir->fd, "lock");
+	g_assert_true(g_str_has_suffix(lock, " ending\n"));
+	f.dir = pool_dir_close(f.dir);
+
+	g_assert_cmpint(pipe2(ready, O_CLOEXEC), ==, 0);
+	pid_t child = fork();
+	if (child == 0) {
+		int fd = openat(f.source_fd, ".warmfs/lock", O_RDWR | O_CLOEXEC);
+
+		if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0 || write(ready[1], "r", 1) != 1)
+			_exit(1);
+		g_usleep(1500 * 1000);
+		_exit(0);
+	}
+	g_assert_cmpint(read(ready[0], &byte, 1), ==, 1);
+	open_pool(&f);
+	take_stock(&f);
+	g_autofree char *mine = read_file(f.dir->fd, "lock");
+	g_assert_false(g_str_has_suffix(mine, " ending\n"));
+	g_assert_cmpint(waitpid(child, &status, 0), ==, child);
+	g_assert_cmpint(status, ==, 0);
+	close(ready[0]);
+	close(ready[1]);
+	fixture_deinit(&f);
+}
+
 /* Refused, it takes nothing away from the one that runs. */
 static void test_refused_changes_nothing(void)
 {
@@ -511,6 +548,7 @@ int main(int argc, char **argv)
 	g_test_init(&argc, &argv, NULL);
 	test_add("/pool-dir/fresh", test_fresh);
 	test_add("/pool-dir/locked", test_locked);
+	test_add("/pool-dir/ending", test_ending);
 	test_add("/pool-dir/refused-changes-nothing", test_refused_changes_nothing);
 	test_add("/pool-dir/not-a-directory", test_not_a_directory);
 	test_add("/pool-dir/symlink", test_symlink);

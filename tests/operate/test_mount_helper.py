@@ -28,6 +28,10 @@ def mnt(place, mounted):
     return mounted(place / 'mnt')
 
 
+def ready_files(place):
+    return [name for name in os.listdir(place / 'source/.warmfs/pool') if name.startswith('ready-')]
+
+
 def create_segment(mnt, name='a.seg'):
     touch(mnt.point / name)
     return os.stat(mnt.point / name).st_size
@@ -115,6 +119,27 @@ def test_remount_of_nothing(place, mnt):
     assert not mnt.entry()
 
 
+def test_mount_right_after_umount(place, mnt, faults):
+    """A new daemon waits for the old one, which has an open file to cut to its length."""
+    mount = [warmfs.BINARY, '-o', CLASS + ',kind=append', place / 'source', mnt.point]
+    _, environment = warmfs.warmfs_command(faults=faults)
+    command(*mount, environment=environment).require()
+    wait_until(lambda: len(ready_files(place)) == 2, what='the pool')
+    touch(mnt.point / 'a.seg')
+    faults.set('ftruncate delay_ms=hold path=a.seg', 'ftruncate delay_ms=hold path=/pool/')
+    command('umount', mnt.point).require()
+    faults.wait_hit('ftruncate')
+    lock = place / 'source/.warmfs/lock'
+    assert lock.read_text().endswith(' ending\n')
+    with open(place / 'stderr', 'wb') as log:
+        again = subprocess.Popen([str(word) for word in mount], stderr=log, preexec_fn=warmfs.die_with_parent)
+    wait_until(lambda: mnt.entry() or again.poll() is not None, what='the second mount')
+    assert again.poll() is None
+    faults.clear()
+    assert again.wait(60 * warmfs.SLOW) == 0, (place / 'stderr').read_text()
+    assert os.stat(mnt.point / 'a.seg').st_size == 0
+
+
 def test_umount_after_a_kill(place, mnt):
     """The mount of a daemon that is gone goes by umount, too, and the next one finds everything."""
     mount = ['mount', '-t', 'warmfs', place / 'source', mnt.point, '-o', CLASS + ',kind=append']
@@ -127,10 +152,6 @@ def test_umount_after_a_kill(place, mnt):
     assert not mnt.entry()
     command(*mount).require()
     assert os.stat(mnt.point / 'a.seg').st_size == 0
-
-
-def ready_files(place):
-    return [name for name in os.listdir(place / 'source/.warmfs/pool') if name.startswith('ready-')]
 
 
 def test_wait_warm(place, mnt):
