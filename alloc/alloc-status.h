@@ -5,6 +5,8 @@
  */
 #pragma once
 
+#include <stdbool.h>
+
 #include "alloc/alloc-failures.h"
 #include "alloc/alloc-metrics.h"
 #include "alloc/alloc-times.h"
@@ -23,6 +25,8 @@ typedef struct AllocStatus {
 	unsigned ready;
 	unsigned ahead;
 	unsigned lacking;
+	/* Its space was asked back: nothing is prepared ahead. */
+	bool drained;
 	/* Segments being prepared, for whomever. */
 	unsigned preparing;
 	/* Creates that wait, and how many of those are in the queue: no worker is at them. */

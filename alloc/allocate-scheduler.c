@@ -129,7 +129,7 @@ static void deliver(AllocateScheduler *scheduler, ClassState *state, Segment *se
 		allocate_waiting_end(scheduler, receiver, ALLOCATE_READY, 0);
 		return;
 	}
-	if (segment_pool_room(&state->pool, live_bytes(scheduler, state)) > 0)
+	if (!state->pool.drained && segment_pool_room(&state->pool, live_bytes(scheduler, state)) > 0)
 		segment_pool_put(&state->pool, segment);
 	else
 		g_queue_push_tail(&scheduler->surplus, segment);
@@ -182,6 +182,20 @@ Segment *allocate_scheduler_give_way(AllocateScheduler *scheduler)
 	segment_pool_rest(&state->pool, now_ns(scheduler));
 	cond_signal(&scheduler->time);
 	return segment_pool_take(&state->pool);
+}
+
+Segment *allocate_scheduler_drain(AllocateScheduler *scheduler, size_t nth_class)
+{
+	SegmentPool *pool = &scheduler->classes[nth_class].pool;
+
+	segment_pool_drain(pool);
+	return segment_pool_take(pool);
+}
+
+void allocate_scheduler_fill(AllocateScheduler *scheduler, size_t nth_class)
+{
+	segment_pool_fill(&scheduler->classes[nth_class].pool);
+	cond_signal(&scheduler->work);
 }
 
 bool allocate_scheduler_has_ready(const AllocateScheduler *scheduler)

@@ -98,6 +98,10 @@ void allocate_scheduler_cleaned_up(AllocateScheduler *scheduler);
 
 /* Does what is due and returns when the next thing is. */
 int64_t allocate_scheduler_mind(AllocateScheduler *scheduler);
+/* Of a class: no more is prepared ahead (segment_pool_drain); one segment that was ready and is to be removed, or NULL if
+ * there is none any more. And: all that is wanted is prepared. */
+Segment *allocate_scheduler_drain(AllocateScheduler *scheduler, size_t nth_class);
+void allocate_scheduler_fill(AllocateScheduler *scheduler, size_t nth_class);
 bool allocate_scheduler_has_ready(const AllocateScheduler *scheduler);
 
 AllocStatus allocate_scheduler_status(AllocateScheduler *scheduler, size_t nth_class);

@@ -388,6 +388,30 @@ bool allocate_service_answers(AllocateService *service, int64_t deadline_ns)
 	return true;
 }
 
+static Segment *drain_one(AllocateService *service, size_t nth_class)
+{
+	MUTEX_SCOPE(&service->lock);
+	return allocate_scheduler_drain(&service->scheduler, nth_class);
+}
+
+unsigned allocate_service_drain(AllocateService *service, size_t nth_class)
+{
+	Segment *segment;
+	unsigned n = 0;
+
+	while ((segment = drain_one(service, nth_class))) {
+		service->provider->discard(service->provider, segment);
+		n++;
+	}
+	return n;
+}
+
+void allocate_service_fill(AllocateService *service, size_t nth_class)
+{
+	MUTEX_SCOPE(&service->lock);
+	allocate_scheduler_fill(&service->scheduler, nth_class);
+}
+
 unsigned allocate_service_open_ready(AllocateService *service, size_t nth_class, int *ret_fds, unsigned max)
 {
 	unsigned n = 0;

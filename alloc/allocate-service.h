@@ -69,6 +69,12 @@ uint64_t allocate_service_burying_bytes(AllocateService *service);
  * returns. True if the service is not running. */
 bool allocate_service_answers(AllocateService *service, int64_t deadline_ns);
 
+/* Removes the ready segments of a class, and prepares no more ahead until a create finds none, or fill is called. How many
+ * were removed; blocks for that. What is just being prepared for the pool goes, too, when it is ready. */
+unsigned allocate_service_drain(AllocateService *service, size_t nth_class);
+/* Ends that, and any pause after a failure. */
+void allocate_service_fill(AllocateService *service, size_t nth_class);
+
 /* Descriptors of ready segments of the class, at most `max`, for looking at: the caller closes them soon. How many. */
 unsigned allocate_service_open_ready(AllocateService *service, size_t nth_class, int *ret_fds, unsigned max);
 

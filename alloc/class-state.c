@@ -126,6 +126,7 @@ AllocStatus class_state_status(const ClassState *state, uint64_t live_bytes, int
 		.failures = state->failures,
 		.ready = segment_pool_ready(pool),
 		.ahead = pool->depth,
+		.drained = pool->drained,
 		.lacking = segment_pool_lacks(pool, live_bytes, now_ns),
 		.preparing = pool->n_coming + pool->n_promised,
 		.waiting = wait_list_length(&state->waiting),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "alloc/live-set.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "alloc/live-buffer.h"
@@ -282,6 +283,22 @@ static void let_go(LiveSet *set, LiveSegment *live, bool was_open)
 void live_set_close(LiveSet *set, LiveSegment *live)
 {
 	let_go(set, live, true);
+}
+
+int live_set_seal(LiveSet *set, dev_t dev, ino_t ino)
+{
+	LiveSegment *live = live_set_open(set, dev, ino);
+	int r;
+
+	if (!live)
+		return -ENOENT;
+	r = live->reserved_only ? release_reservation(set, live) : live_segment_seal(live);
+	mutex_lock(&set->lock);
+	live->sealing = false;
+	cond_broadcast(&set->released);
+	mutex_unlock(&set->lock);
+	let_go(set, live, false);
+	return r;
 }
 
 void live_set_published(LiveSet *set, LiveSegment *live)

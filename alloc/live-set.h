@@ -33,6 +33,10 @@ void live_set_drop(LiveSet *set, LiveSegment *live);
 LiveSegment *live_set_open(LiveSet *set, dev_t dev, ino_t ino);
 void live_set_close(LiveSet *set, LiveSegment *live);
 
+/* Seals one now. -ENOENT: the file is not live; -EBUSY: somebody has it open, which only matters to one that is reserved
+ * only. */
+int live_set_seal(LiveSet *set, dev_t dev, ino_t ino);
+
 /* What the class's segments that are not sealed hold on the disk: each its full size, used or reserved. */
 uint64_t live_set_bytes(LiveSet *set, const SegmentClass *class);
 

@@ -70,7 +70,9 @@ bool segment_pool_is_used_up(const SegmentPool *pool, uint64_t live_bytes)
 
 unsigned segment_pool_wants(const SegmentPool *pool, int64_t now_ns)
 {
-	return now_ns >= pool->resume_ns && pool->depth > have(pool) ? pool->depth - have(pool) : 0;
+	if (pool->drained || now_ns < pool->resume_ns)
+		return 0;
+	return pool->depth > have(pool) ? pool->depth - have(pool) : 0;
 }
 
 unsigned segment_pool_lacks(const SegmentPool *pool, uint64_t live_bytes, int64_t now_ns)
@@ -94,6 +96,7 @@ int segment_pool_compare_need(const SegmentPool *a, const SegmentPool *b)
 
 void segment_pool_missed(SegmentPool *pool)
 {
+	pool->drained = false;
 	if (!pool->class->ahead_auto || !pool->was_full || pool->depth >= pool->class->max_ahead)
 		return;
 	pool->depth++;
@@ -119,6 +122,17 @@ int64_t segment_pool_mind_depth(SegmentPool *pool, int64_t now_ns, Segment **ret
 	pool->least_ready = segment_pool_ready(pool);
 	pool->period_end_ns = now_ns + DEPTH_PERIOD_NS;
 	return pool->period_end_ns;
+}
+
+void segment_pool_drain(SegmentPool *pool)
+{
+	pool->drained = true;
+}
+
+void segment_pool_fill(SegmentPool *pool)
+{
+	pool->drained = false;
+	pool->resume_ns = 0;
 }
 
 void segment_pool_pause(SegmentPool *pool, int64_t now_ns)

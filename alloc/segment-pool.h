@@ -14,6 +14,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <glib.h>
@@ -45,6 +46,8 @@ typedef struct SegmentPool {
 	bool was_full;
 	unsigned least_ready;
 	int64_t period_end_ns;
+	/* Its space was asked back: nothing is prepared ahead until a create, or somebody else, asks for it. */
+	bool drained;
 } SegmentPool;
 
 void segment_pool_init(SegmentPool *pool, const SegmentClass *class);
@@ -75,6 +78,11 @@ void segment_pool_missed(SegmentPool *pool);
 /* Ends the period if that is due, and says when to look again. If the pool has become less deep, the segment that it
  * has too many is the caller's; else that is NULL. */
 int64_t segment_pool_mind_depth(SegmentPool *pool, int64_t now_ns, Segment **ret_left_over);
+
+/* Nothing is wanted any more, until segment_pool_fill or a create that finds nothing ready. What is ready stays. */
+void segment_pool_drain(SegmentPool *pool);
+/* As many as ever are wanted again, and at once, also if there is a pause. */
+void segment_pool_fill(SegmentPool *pool);
 
 /* After a failure: nothing is prepared for the pool for a while, longer each time. */
 void segment_pool_pause(SegmentPool *pool, int64_t now_ns);

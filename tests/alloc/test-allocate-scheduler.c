@@ -852,6 +852,45 @@ static void test_ahead_auto(void)
 	fixture_deinit(&f);
 }
 
+/* What is ready goes; what comes then is surplus, unless somebody waits for it. */
+static void test_drain(void)
+{
+	Fixture f;
+	AllocateRequest *coming, *request;
+	Segment *segment;
+	unsigned n = 0;
+
+	fixture_init(&f, 1, "a size=1M ahead=3", NULL);
+	finish(&f, next_of(&f, 0, NULL), 0);
+	finish(&f, next_of(&f, 0, NULL), 0);
+	coming = next_of(&f, 0, NULL);
+	while ((segment = allocate_scheduler_drain(&f.scheduler, 0))) {
+		g_free(segment);
+		n++;
+	}
+	g_assert_cmpuint(n, ==, 2);
+	g_assert_true(status(&f, 0).drained);
+	finish(&f, coming, 0);
+	g_assert_cmpuint(status(&f, 0).ready, ==, 0);
+	g_assert_cmpuint(f.scheduler.surplus.length, ==, 1);
+	g_free(g_queue_pop_head(&f.scheduler.surplus));
+	g_assert_null(next(&f));
+
+	request = submit(&f, 0, "a/1");
+	g_assert_false(status(&f, 0).drained);
+	finish(&f, next_of(&f, 0, "a/1"), 0);
+	expect_end(request, ALLOCATE_READY, 0);
+	g_assert_cmpuint(status(&f, 0).ready, ==, 0);
+
+	g_assert_null(allocate_scheduler_drain(&f.scheduler, 0));
+	g_assert_null(next(&f));
+	allocate_scheduler_fill(&f.scheduler, 0);
+	g_assert_false(status(&f, 0).drained);
+	finish(&f, next_of(&f, 0, NULL), 0);
+	g_assert_cmpuint(status(&f, 0).ready, ==, 1);
+	fixture_deinit(&f);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -882,5 +921,6 @@ int main(int argc, char **argv)
 	test_add("/allocate-scheduler/quota-left-over", test_quota_left_over);
 	test_add("/allocate-scheduler/quota-used-up", test_quota_used_up);
 	test_add("/allocate-scheduler/ahead-auto", test_ahead_auto);
+	test_add("/allocate-scheduler/drain", test_drain);
 	return g_test_run();
 }

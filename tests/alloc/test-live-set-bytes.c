@@ -2,6 +2,7 @@
 /* How much of a class is live. */
 #include "alloc/live-set.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -122,6 +123,35 @@ static void test_counts(void)
 	fixture_deinit(&f);
 }
 
+static void test_seal_now(void)
+{
+	Fixture f;
+
+	fixture_init(&f);
+	LiveSegment *live = take(&f, f.small);
+	dev_t dev = live->dev;
+	ino_t ino = live->ino;
+	/* Also while it is open; and it is done once. */
+	g_assert_cmpint(live_set_seal(f.set, dev, ino), ==, 0);
+	assert_counts(f.set, f.small, 0, 0);
+	live_set_close(f.set, live);
+	assert_counts(f.set, f.small, 0, 1);
+	g_assert_cmpint(live_set_seal(f.set, dev, ino), ==, -ENOENT);
+
+	live = take(&f, f.stream);
+	dev = live->dev;
+	ino = live->ino;
+	g_assert_cmpint(live_set_seal(f.set, dev, ino), ==, -EBUSY);
+	assert_counts(f.set, f.stream, 1, 0);
+	/* It can be opened again: nobody is at it any more. */
+	g_assert_true(live_set_open(f.set, dev, ino) == live);
+	live_set_close(f.set, live);
+	live_set_close(f.set, live);
+	g_assert_cmpint(live_set_seal(f.set, dev, ino), ==, 0);
+	assert_counts(f.set, f.stream, 0, 1);
+	fixture_deinit(&f);
+}
+
 /* What is reserved behind the end of a file is as little free for others. */
 static void test_reserved(void)
 {
@@ -141,6 +171,7 @@ int main(int argc, char **argv)
 	g_test_init(&argc, &argv, NULL);
 	test_add("/live-set-bytes/open", test_bytes);
 	test_add("/live-set-bytes/counts", test_counts);
+	test_add("/live-set-bytes/seal-now", test_seal_now);
 	test_add("/live-set-bytes/reserved", test_reserved);
 	return g_test_run();
 }

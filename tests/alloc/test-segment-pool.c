@@ -268,6 +268,23 @@ static void test_pause(void)
 	fixture_deinit(&f);
 }
 
+/* Nothing is wanted until somebody wants something. */
+static void test_drained(void)
+{
+	Fixture f;
+
+	fixture_init(&f, "a size=1M ahead=3");
+	segment_pool_drain(&f.pool);
+	g_assert_cmpuint(segment_pool_lacks(&f.pool, 0, 0), ==, 0);
+	segment_pool_missed(&f.pool);
+	g_assert_cmpuint(segment_pool_lacks(&f.pool, 0, 0), ==, 3);
+	segment_pool_drain(&f.pool);
+	segment_pool_pause(&f.pool, 0);
+	segment_pool_fill(&f.pool);
+	g_assert_cmpuint(segment_pool_lacks(&f.pool, 0, 0), ==, 3);
+	fixture_deinit(&f);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -282,5 +299,6 @@ int main(int argc, char **argv)
 	test_add("/segment-pool/fixed-depth", test_fixed_depth);
 	test_add("/segment-pool/compare-need", test_compare_need);
 	test_add("/segment-pool/pause", test_pause);
+	test_add("/segment-pool/drained", test_drained);
 	return g_test_run();
 }
