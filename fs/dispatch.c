@@ -56,12 +56,15 @@ ROUTE(read, FS_READ, (fuse_req_t req, fuse_ino_t node, size_t size, off_t offset
 ROUTE(release, FS_RELEASE, (fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi), (req, node, fi))
 ROUTE(fsync, FS_FSYNC, (fuse_req_t req, fuse_ino_t node, int datasync, struct fuse_file_info *fi),
       (req, node, datasync, fi))
+ROUTE(write_buf, FS_WRITE,
+      (fuse_req_t req, fuse_ino_t node, struct fuse_bufvec *data, off_t offset, struct fuse_file_info *fi),
+      (req, node, data, offset, fi))
+ROUTE(setattr, FS_SETATTR,
+      (fuse_req_t req, fuse_ino_t node, struct stat *attr, int to_set, struct fuse_file_info *fi),
+      (req, node, attr, to_set, fi))
 
 ROUTE_OR_REFUSE(readlink, FS_READLINK, status_dir_has(node), EINVAL, (fuse_req_t req, fuse_ino_t node),
 		(req, node))
-ROUTE_OR_REFUSE(setattr, FS_SETATTR, status_dir_has(node), EPERM,
-		(fuse_req_t req, fuse_ino_t node, struct stat *attr, int to_set, struct fuse_file_info *fi),
-		(req, node, attr, to_set, fi))
 ROUTE_OR_REFUSE(setxattr, FS_SETXATTR, status_dir_has(node), EPERM,
 		(fuse_req_t req, fuse_ino_t node, const char *name, const char *value, size_t size, int flags),
 		(req, node, name, value, size, flags))
@@ -91,10 +94,6 @@ ROUTE_OR_REFUSE(create, FS_CREATE, status_dir_has(parent), EPERM,
 ROUTE_OR_REFUSE(tmpfile, FS_TMPFILE, status_dir_has(parent), EPERM,
 		(fuse_req_t req, fuse_ino_t parent, mode_t mode, struct fuse_file_info *fi),
 		(req, parent, mode, fi))
-ROUTE_OR_REFUSE(write_buf, FS_WRITE, status_dir_has(node), EPERM,
-		(fuse_req_t req, fuse_ino_t node, struct fuse_bufvec *data, off_t offset,
-		 struct fuse_file_info *fi),
-		(req, node, data, offset, fi))
 ROUTE_OR_REFUSE(fallocate, FS_FALLOCATE, status_dir_has(node), EPERM,
 		(fuse_req_t req, fuse_ino_t node, int mode, off_t offset, off_t length, struct fuse_file_info *fi),
 		(req, node, mode, offset, length, fi))

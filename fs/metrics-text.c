@@ -91,6 +91,7 @@ GAUGE(segment_bytes, report->class->size_bytes)
 GAUGE(waiting, report->alloc.waiting)
 GAUGE(queued, report->alloc.queued)
 GAUGE(degraded, report->alloc.error != 0)
+GAUGE(drained, report->alloc.drained)
 
 static const ClassGauge GAUGES[] = {
 	{ "segments_ready", "Segments that are ready in the pool.", gauge_ready },
@@ -104,6 +105,7 @@ static const ClassGauge GAUGES[] = {
 	{ "creates_waiting", "Creates that wait for a segment now.", gauge_waiting },
 	{ "creates_queued", "Creates that wait, and that no thread is at yet.", gauge_queued },
 	{ "class_degraded", "1 if the last preparation failed.", gauge_degraded },
+	{ "class_drained", "1 if nothing is prepared until somebody asks for it.", gauge_drained },
 };
 
 static void write_gauges(MetricsText *metrics, const FsReport *report)

@@ -28,6 +28,7 @@ static char *make_open_metrics(const FsReport *report)
 typedef struct StatusName {
 	const char *name;
 	mode_t mode;
+	/* NULL: it is for commands. */
 	char *(*make)(const FsReport *report);
 } StatusName;
 
@@ -38,6 +39,7 @@ static const StatusName NAMES[] = {
 	{ "metrics", 0444, make_metrics },
 	{ "openmetrics", 0444, make_open_metrics },
 	{ "config", 0444, fs_report_to_config },
+	{ "control", 0600, NULL },
 };
 
 static const StatusName *name_of(fuse_ino_t nodeid)
@@ -230,14 +232,18 @@ void status_dir_open(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *f
 	Fs *fs = fs_of(req);
 	const StatusName *name = name_of(nodeid);
 	g_autoptr(FsReport) report = NULL;
+	bool is_open;
 
 	/* Also root's rights end here. */
-	if (!name || (fi->flags & O_ACCMODE) != O_RDONLY || (fi->flags & O_TRUNC)) {
+	if (!name || (name->make && ((fi->flags & O_ACCMODE) != O_RDONLY || (fi->flags & O_TRUNC)))) {
 		fuse_reply_err(req, EPERM);
 		return;
 	}
-	report = fs_report_new(fs);
-	if (!status_file_open(&fs->status_files, name->make(report), fi))
+	if (name->make)
+		report = fs_report_new(fs);
+	is_open = name->make ? status_file_open(&fs->status_files, name->make(report), fi) :
+			       status_file_open_control(&fs->status_files, fi);
+	if (!is_open)
 		fuse_reply_err(req, ENFILE);
 	else if (fuse_reply_open(req, fi) < 0)
 		status_file_close(&fs->status_files, fi);
@@ -247,6 +253,37 @@ void status_dir_read(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t offse
 {
 	(void)nodeid;
 	status_file_read(&fs_of(req)->status_files, req, size, offset, fi);
+}
+
+/* The kernel has checked that it was opened for writing: so it is `control`. */
+void status_dir_write_buf(fuse_req_t req, fuse_ino_t nodeid, struct fuse_bufvec *data, off_t offset,
+			  struct fuse_file_info *fi)
+{
+	size_t size = fuse_buf_size(data);
+	struct fuse_bufvec copy = FUSE_BUFVEC_INIT(size);
+	g_autofree char *bytes = g_malloc(size);
+	ssize_t n;
+
+	(void)nodeid;
+	(void)offset;
+	copy.buf[0].mem = bytes;
+	n = fuse_buf_copy(&copy, data, 0);
+	if (n < 0)
+		fuse_reply_err(req, -n);
+	else
+		status_file_write(&fs_of(req)->status_files, req, bytes, n, fi);
+}
+
+/* `echo ... > control` cuts it to nothing first, which it always is. */
+void status_dir_setattr(fuse_req_t req, fuse_ino_t nodeid, struct stat *attr, int to_set, struct fuse_file_info *fi)
+{
+	const StatusName *name = name_of(nodeid);
+
+	(void)attr;
+	if (name && !name->make && !(to_set & (FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)))
+		status_dir_getattr(req, nodeid, fi);
+	else
+		fuse_reply_err(req, EPERM);
 }
 
 void status_dir_release(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)

@@ -8,6 +8,7 @@
  *	metrics		for Prometheus
  *	openmetrics	the same, in OpenMetrics
  *	config		the options in force, and where each is from
+ *	control		for commands (fs/control.h); only its owner's
  *
  * Its nodeids, which are its inode numbers too, are above all that a source's filesystem or our tables give out.
  */
@@ -43,6 +44,9 @@ void status_dir_releasedir(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_i
 void status_dir_fsyncdir(fuse_req_t req, fuse_ino_t nodeid, int datasync, struct fuse_file_info *fi);
 void status_dir_open(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi);
 void status_dir_read(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t offset, struct fuse_file_info *fi);
+void status_dir_write_buf(fuse_req_t req, fuse_ino_t nodeid, struct fuse_bufvec *data, off_t offset,
+			 struct fuse_file_info *fi);
+void status_dir_setattr(fuse_req_t req, fuse_ino_t nodeid, struct stat *attr, int to_set, struct fuse_file_info *fi);
 void status_dir_release(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi);
 void status_dir_fsync(fuse_req_t req, fuse_ino_t nodeid, int datasync, struct fuse_file_info *fi);
 

@@ -49,7 +49,7 @@ static void write_class(JsonWriter *json, const ClassReport *report)
 	write_times(json, "create", &report->create_times);
 	write_times(json, "wait", &alloc->wait_times);
 	write_times(json, "prepare", &alloc->prepare_times);
-	json_string(json, "state", alloc->error ? "degraded" : "ok");
+	json_string(json, "state", alloc->error ? "degraded" : alloc->drained ? "drained" : "ok");
 	if (alloc->error)
 		json_string(json, "error", alloc_failures_name(-alloc->error));
 	json_end(json, '}');

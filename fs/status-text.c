@@ -102,6 +102,8 @@ static void append_class(GString *text, const ClassReport *report)
 	if (error)
 		g_string_append_printf(text, "  state    degraded: cannot prepare segments: %s; tried again\n",
 				       g_strerror(-error));
+	else if (report->alloc.drained)
+		g_string_append(text, "  state    drained: nothing is prepared until a create, or warmfsctl warm\n");
 	else
 		g_string_append(text, "  state    ok\n");
 }
