@@ -162,22 +162,30 @@ def test_wait_warm(place, mnt):
     assert (done.stdout, done.stderr) == ('', '')
 
 
-def test_wait_warm_on_a_terminal(place, mnt):
-    """A bar that ends full, and is taken away."""
+def test_wait_warm_on_a_terminal(place, mnt, faults, stack):
+    """A bar that shows how far it is, and is taken away at the end."""
     terminal, its_end = os.openpty()
-    with contextlib.ExitStack() as stack:
-        stack.callback(os.close, terminal)
-        with os.fdopen(its_end, 'w') as end:
-            command('mount', '-t', 'warmfs', place / 'source', mnt.point, '-o',
-                    'match=*.seg,size=32M,ahead=4,wait_warm', stderr=end).require()
-        os.set_blocking(terminal, False)
-        shown = b''
+    stack.callback(os.close, terminal)
+    os.set_blocking(terminal, False)
+    shown = bytearray()
+
+    def read():
         # EIO: nobody has the other end any more, which is how a terminal says that it is over.
         with contextlib.suppress(OSError):
             while data := os.read(terminal, 65536):
-                shown += data
-    assert b'] 0 of 4' in shown
-    assert shown.endswith(b'\r\x1b[K')
+                shown.extend(data)
+        return bytes(shown)
+
+    faults.set('pwrite delay_ms=hold path=/warming-')
+    _, environment = warmfs.warmfs_command(faults=faults)
+    with os.fdopen(its_end, 'w') as end:
+        process = subprocess.Popen(
+            [warmfs.BINARY, '-o', 'match=*.seg,size=1M,ahead=4,wait_warm', place / 'source', mnt.point], stderr=end,
+            env=environment, preexec_fn=warmfs.die_with_parent)
+    wait_until(lambda: b'] 0 of 4' in read(), what='the bar')
+    faults.clear()
+    assert process.wait(60 * warmfs.SLOW) == 0
+    assert read().endswith(b'\r\x1b[K')
     assert len(ready_files(place)) == 4
 
 

@@ -71,6 +71,11 @@ def start(place, stack, *options, faults=None):
     return process
 
 
+def task_state(task):
+    with open(f'/proc/{task}/stat', encoding='utf-8') as file:
+        return file.read().rpartition(')')[2].split()[0]
+
+
 def test_ready_when_mounted(place, mounted, manager, faults, stack):
     """Not while the start is under way, however long it takes; and the end is told, too."""
     mnt = mounted(place / 'mnt')
@@ -133,7 +138,7 @@ def test_watchdog(place, mounted, manager, monkeypatch, faults, stack):
     faults.clear()
     os.kill(process.pid, signal.SIGSTOP)
     stack.callback(os.kill, process.pid, signal.SIGCONT)
-    wait_until(lambda: open(f'/proc/{process.pid}/stat').read().rpartition(')')[2].split()[0] == 'T', what='the stop')
+    wait_until(lambda: all(task_state(task) == 'T' for task in os.listdir(f'/proc/{process.pid}/task')), what='the stop')
     before = manager.count('WATCHDOG=1')
     other = Manager(str(place / 'other'))
     with other.socket:
