@@ -40,6 +40,8 @@ const char *alloc_counter_name(AllocCounter counter)
 		return "errors";
 	case ALLOC_GAVE_WAY:
 		return "gave_way";
+	case ALLOC_LOCK_FAILURES:
+		return "lock_failures";
 	case _ALLOC_COUNTER_MAX:
 		break;
 	}

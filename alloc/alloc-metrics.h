@@ -42,6 +42,8 @@ typedef enum AllocCounter {
 	ALLOC_ERRORS,
 	/* Ready segments given up for space. */
 	ALLOC_GAVE_WAY,
+	/* Segments that are ready, but not locked in memory as their class wants. */
+	ALLOC_LOCK_FAILURES,
 	_ALLOC_COUNTER_MAX,
 } AllocCounter;
 

@@ -26,6 +26,7 @@ char *alloc_status_to_line(const AllocStatus *status)
 	append(line, "waiting", status->waiting);
 	append(line, "queued", status->queued);
 	append(line, "live_bytes", status->live_bytes);
+	append(line, "locked_bytes", status->locked_bytes);
 	append(line, "error", -status->error);
 	g_string_append_printf(line, " state=%s", status->error ? "degraded" : "ok");
 	return g_string_free(line, FALSE);

@@ -34,6 +34,8 @@ typedef struct AllocStatus {
 	unsigned queued;
 	/* Of taken segments that are not sealed; only looked at if the class has a quota. */
 	uint64_t live_bytes;
+	/* Of ready and of taken segments, locked in memory. */
+	uint64_t locked_bytes;
 	/* Why the class is degraded, -errno: its last preparation failed. 0: it is not. */
 	int error;
 } AllocStatus;

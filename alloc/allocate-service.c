@@ -24,6 +24,7 @@
 struct AllocateService {
 	/* Immutable after start. */
 	SegmentProvider *provider;
+	SegmentLocks *locks;
 	pthread_t *workers;
 	unsigned n_workers;
 	pthread_t timekeeper;
@@ -57,6 +58,11 @@ AllocateService *allocate_service_new(const ClassRules *rules, SegmentProvider *
 void allocate_service_set_pace(AllocateService *service, WarmPace *pace)
 {
 	service->scheduler.pace = pace;
+}
+
+void allocate_service_set_locks(AllocateService *service, SegmentLocks *locks)
+{
+	service->locks = locks;
 }
 
 AllocateService *allocate_service_free(AllocateService *service)
@@ -429,7 +435,10 @@ unsigned allocate_service_open_ready(AllocateService *service, size_t nth_class,
 AllocStatus allocate_service_status(AllocateService *service, size_t nth_class)
 {
 	MUTEX_SCOPE(&service->lock);
-	return allocate_scheduler_status(&service->scheduler, nth_class);
+	AllocStatus status = allocate_scheduler_status(&service->scheduler, nth_class);
+	status.locked_bytes =
+		segment_locks_bytes(service->locks, service->scheduler.classes[nth_class].pool.class);
+	return status;
 }
 
 char *allocate_service_describe(AllocateService *service, size_t nth_class)

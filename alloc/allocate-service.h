@@ -12,6 +12,7 @@
 #include "alloc/allocate-request.h"
 #include "alloc/live-bytes.h"
 #include "alloc/log.h"
+#include "alloc/segment-locks.h"
 #include "alloc/segment-provider.h"
 #include "alloc/warm-pace.h"
 
@@ -22,6 +23,8 @@ AllocateService *allocate_service_new(const ClassRules *rules, SegmentProvider *
 				      const LiveBytes *live, const Log *log);
 /* Before start: from now on the pace hears whether creates wait. Borrowed. */
 void allocate_service_set_pace(AllocateService *service, WarmPace *pace);
+/* Before start: where the status has it from what is locked. Borrowed. */
+void allocate_service_set_locks(AllocateService *service, SegmentLocks *locks);
 /* Legal before start and after stop. Segments still in the pool stay as files. Takes NULL; returns NULL. */
 AllocateService *allocate_service_free(AllocateService *service);
 

@@ -54,6 +54,8 @@ void class_state_note_prepared(ClassState *state, const AllocateRequest *request
 
 	class_state_count(state, segment->adopted ? ALLOC_ADOPTED : ALLOC_PREPARED);
 	alloc_times_add(&state->prepare_times, us);
+	if (segment->lock_error < 0)
+		class_state_count(state, ALLOC_LOCK_FAILURES);
 	if (class->slow_ms == 0 || us <= (uint64_t)class->slow_ms * 1000)
 		return;
 	class_state_count(state, ALLOC_SLOW);

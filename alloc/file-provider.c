@@ -63,8 +63,7 @@ static Segment *segment_new(const SegmentClass *class)
 
 static void segment_free(FileProvider *provider, Segment *segment)
 {
-	if (segment->map)
-		provider->sys->munmap(provider->sys, segment->map, segment->map_bytes);
+	segment_locks_unmap(provider->config.locks, provider->sys, segment);
 	cleanup_fd(&segment->fd);
 	g_free(segment);
 }
@@ -126,7 +125,10 @@ static int map_and_populate(FileProvider *provider, Segment *segment, WarmStint 
 	if (r < 0)
 		return r;
 	segment->map_bytes = class->size_bytes;
-	return warmer_populate(provider->sys, segment->map, segment->map_bytes, segment->adopted, stint);
+	r = warmer_populate(provider->sys, segment->map, segment->map_bytes, segment->adopted, stint);
+	if (r == 0)
+		segment_locks_lock(provider->config.locks, segment);
+	return r;
 }
 
 /* Marks the file as one that nobody has had, and names it so. */
@@ -451,6 +453,7 @@ static int file_provider_publish(SegmentProvider *base, Segment *segment, const 
 		return r;
 	}
 	let_go(provider, segment->class->size_bytes);
+	segment_locks_keep(provider->config.locks, segment);
 	return 0;
 }
 

@@ -13,6 +13,7 @@
 
 #include "alloc/pool-dir.h"
 #include "alloc/segment-provider.h"
+#include "alloc/segment-locks.h"
 #include "alloc/segment.h"
 #include "alloc/sys.h"
 #include "alloc/warm-pace.h"
@@ -24,6 +25,8 @@ typedef struct FileProviderConfig {
 	unsigned reserve_percent;
 	/* How fast it prepares; borrowed. NULL: as fast as it can. */
 	WarmPace *pace;
+	/* Who locks pages; borrowed. NULL: none are locked. */
+	SegmentLocks *locks;
 } FileProviderConfig;
 
 /* `dir` and `sys` are borrowed and must outlive the provider. */

@@ -680,6 +680,7 @@ int live_segment_finish(LiveSegment *live)
 	mutex_lock(&live->lock);
 	was_cut = live->sealed && !live->reserved_only;
 	mutex_unlock(&live->lock);
+	segment_locks_let_go(live->place->locks, live->dev, live->ino);
 	/* Not under the lock, which a stat needs. A file that nobody can reach any more needs no
 	 * such care. */
 	if (was_cut)

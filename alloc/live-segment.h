@@ -40,6 +40,7 @@
 
 #include "alloc/live-table.h"
 #include "alloc/segment-trailer.h"
+#include "alloc/segment-locks.h"
 #include "alloc/segment.h"
 #include "alloc/sync-forecast.h"
 #include "alloc/sync.h"
@@ -55,6 +56,8 @@ typedef struct LivePlace {
 	const Log *log;
 	/* NULL if there are no buffers. */
 	TransientPool *transient;
+	/* Hears of those that are sealed; or NULL. */
+	SegmentLocks *locks;
 } LivePlace;
 
 /* Of alloc/live-buffer.c. Protected by the segment's lock. */

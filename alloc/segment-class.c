@@ -31,6 +31,7 @@
 #define DEFAULT_FOLIO_BYTES (64 * 1024)
 #define DEFAULT_SLOW_MS	    10
 #define DEFAULT_FLUSH_PAGES 4096
+#define DEFAULT_LOCK_ACTIVE 2
 
 #define SWITCH_ALLOWED "on or off"
 
@@ -81,6 +82,7 @@ SegmentClass *segment_class_new(const char *name)
 		.folio_bytes = DEFAULT_FOLIO_BYTES,
 		.warm = true,
 		.flush_least_pages = DEFAULT_FLUSH_PAGES,
+		.lock_active = DEFAULT_LOCK_ACTIVE,
 		.linger_ms = DEFAULT_LINGER_MS,
 		.slow_ms = DEFAULT_SLOW_MS,
 		.transient_pool_size = DEFAULT_TRANSIENT_POOL_SIZE,
@@ -186,6 +188,11 @@ static char *set_flush(SegmentClass *class, const char *value)
 	return parse_switch(value, "async", "sync", "not a way to flush", &class->flush_async);
 }
 
+static char *set_lock(SegmentClass *class, const char *value)
+{
+	return parse_switch(value, "on", "off", "not a switch", &class->lock);
+}
+
 static char *set_kind(SegmentClass *class, const char *value)
 {
 	SegmentKind kind = segment_kind_from_string(value);
@@ -208,6 +215,11 @@ static char *parse_number(const char *digits, uint64_t min, uint64_t max, unsign
 	if (error->code == G_NUMBER_PARSER_ERROR_INVALID)
 		return g_strdup("not a whole number");
 	return g_strdup("out of range");
+}
+
+static char *set_lock_active(SegmentClass *class, const char *value)
+{
+	return parse_number(value, 0, AHEAD_MAX, &class->lock_active);
 }
 
 static char *set_flush_least_pages(SegmentClass *class, const char *value)
@@ -342,6 +354,8 @@ static const ClassOption OPTIONS[] = {
 	{ "warm_min_size", set_warm_min_size, "a number of bytes, or one with K, M, G or T, from 0 to 8388607T", "0" },
 	{ "flush", set_flush, "sync or async", "sync" },
 	{ "flush_least_pages", set_flush_least_pages, "a number of pages from 1 to 16777216", "4096" },
+	{ "lock", set_lock, SWITCH_ALLOWED, "off" },
+	{ "lock_active", set_lock_active, "a number of segments from 0 to 64", "2" },
 	{ "linger", set_linger, "milliseconds, or a number with ms or s, from 0 to 3600s", "10000" },
 	{ "quota", set_quota, SIZE_ALLOWED },
 	{ "slow_ms", set_slow, "milliseconds, or a number with ms or s, from 0 to 3600s", "10" },
@@ -579,6 +593,10 @@ static bool check_class(const SegmentClass *class, uint64_t filesystem_bytes, GE
 		return refuse(error, G_OPTION_ERROR_BAD_VALUE,
 			      "class \"%s\": transient=on goes with kind=append only, not with kind=%s", class->name,
 			      segment_kind_to_string(class->kind));
+	if (class->lock && !segment_class_is_warmed(class))
+		return refuse(error, G_OPTION_ERROR_BAD_VALUE,
+			      "class \"%s\": lock=on, but its segments have no warm pages; allowed: with kind=mapped or append, "
+			      "warm=on, and warm_min_size not above size", class->name);
 	return check_space(class, filesystem_bytes, error);
 }
 

@@ -64,6 +64,9 @@ typedef struct SegmentClass {
 	 * (default), or only started. */
 	bool flush_async;
 	unsigned flush_least_pages;
+	/* Whether ready segments, and of those taken the newest `lock_active` (default 2), are locked in memory. */
+	bool lock;
+	unsigned lock_active;
 	/* How long an `append` segment that nobody has open stays live, milliseconds. Default 10 s. */
 	unsigned linger_ms;
 	/* Bound on the bytes of the class's segments that are ready, being prepared, or taken and not sealed. 0 (default):

@@ -31,6 +31,12 @@ typedef struct Segment {
 	bool adopted;
 	/* Not warmed: a create's wait was over. It never goes to the pool. */
 	bool cold;
+	/* Whether its mapping is locked in memory, then which file's that is (alloc/segment-locks.h); why it is not though
+	 * its class wants it, -errno. */
+	bool locked;
+	dev_t dev;
+	ino_t ino;
+	int lock_error;
 	/* How long its preparation was kept waiting, for the sake of others. */
 	int64_t paused_ns;
 } Segment;

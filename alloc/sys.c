@@ -148,10 +148,17 @@ static int kernel_munmap(const Sys *sys, void *map, size_t length)
 	return NEGATIVE_ERRNO(munmap(map, length));
 }
 
+/* By their numbers: under the sanitizers, the functions do nothing. */
 static int kernel_mlock(const Sys *sys, void *map, size_t length)
 {
 	(void)sys;
-	return NEGATIVE_ERRNO(mlock(map, length));
+	return NEGATIVE_ERRNO(syscall(SYS_mlock, map, length));
+}
+
+static int kernel_munlock(const Sys *sys, void *map, size_t length)
+{
+	(void)sys;
+	return NEGATIVE_ERRNO(syscall(SYS_munlock, map, length));
 }
 
 static int kernel_madvise(const Sys *sys, void *map, size_t length, int advice)
@@ -264,6 +271,7 @@ const Sys sys_kernel = {
 	.mmap_shared = kernel_mmap_shared,
 	.munmap = kernel_munmap,
 	.mlock = kernel_mlock,
+	.munlock = kernel_munlock,
 	.madvise = kernel_madvise,
 	.set_io_idle = kernel_set_io_idle,
 	.io_stalled_us = kernel_io_stalled_us,

@@ -38,6 +38,7 @@ struct Sys {
 	int (*mmap_shared)(const Sys *sys, int fd, size_t length, void **ret_map);
 	int (*munmap)(const Sys *sys, void *map, size_t length);
 	int (*mlock)(const Sys *sys, void *map, size_t length);
+	int (*munlock)(const Sys *sys, void *map, size_t length);
 	int (*madvise)(const Sys *sys, void *map, size_t length, int advice);
 	/* Of the calling thread: whether its I/O goes behind everybody else's. */
 	int (*set_io_idle)(const Sys *sys, bool idle);

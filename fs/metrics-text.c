@@ -87,6 +87,7 @@ GAUGE(warming, report->alloc.preparing)
 GAUGE(live, report->n_live)
 GAUGE(pool_bytes, report->pool_bytes)
 GAUGE(live_bytes, report->live_bytes)
+GAUGE(locked_bytes, report->alloc.locked_bytes)
 GAUGE(segment_bytes, report->class->size_bytes)
 GAUGE(waiting, report->alloc.waiting)
 GAUGE(queued, report->alloc.queued)
@@ -101,6 +102,7 @@ static const ClassGauge GAUGES[] = {
 	{ "segments_live", "Taken segments that are no plain files yet.", gauge_live },
 	{ "pool_bytes", "Size of the segments that are ready.", gauge_pool_bytes },
 	{ "live_bytes", "Size of the taken segments that are no plain files yet.", gauge_live_bytes },
+	{ "locked_bytes", "Memory locked for segments, ready and taken.", gauge_locked_bytes },
 	{ "segment_bytes", "Size of one segment.", gauge_segment_bytes },
 	{ "creates_waiting", "Creates that wait for a segment now.", gauge_waiting },
 	{ "creates_queued", "Creates that wait, and that no thread is at yet.", gauge_queued },
@@ -151,6 +153,7 @@ static const char *counter_help(AllocCounter counter)
 		[ALLOC_SLOW] = "Preparations that took longer than slow_ms.",
 		[ALLOC_ERRORS] = "Attempts to make a segment that failed.",
 		[ALLOC_GAVE_WAY] = "Ready segments that were given up for space.",
+		[ALLOC_LOCK_FAILURES] = "Segments that could not be locked in memory.",
 	};
 
 	return helps[counter] ? helps[counter] : "A counter of the class.";

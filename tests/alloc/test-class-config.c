@@ -231,13 +231,13 @@ static void test_refuses(Fixture *fixture, gconstpointer data)
 		{ "[class a]\nsizes=1G\n",
 		  "[class a] sizes=1G: unknown key, did you mean size?; allowed: match, size, "
 		  "kind, ahead, max_ahead, timeout, on_timeout, folio, warm, warm_min_size, flush, "
-		  "flush_least_pages, linger, quota, slow_ms, transient, "
+		  "flush_least_pages, lock, lock_active, linger, quota, slow_ms, transient, "
 		  "transient_pool_size, fast_fail, commit_interval, commit_least_pages, flush_interval, "
 		  "transient_flush_least_pages, provider" },
 		{ "[class a]\nsize[de]=1G\n",
 		  "[class a] size[de]=1G: unknown key; allowed: match, size, kind, ahead, "
 		  "max_ahead, timeout, on_timeout, folio, warm, warm_min_size, flush, flush_least_pages, "
-		  "linger, quota, slow_ms, transient, "
+		  "lock, lock_active, linger, quota, slow_ms, transient, "
 		  "transient_pool_size, fast_fail, commit_interval, commit_least_pages, flush_interval, "
 		  "transient_flush_least_pages, provider" },
 		{ "[warmfs]\nreserve=6%\n", "[warmfs] reserve=6%: not a share; allowed: 5%" },

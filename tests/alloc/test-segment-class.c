@@ -59,6 +59,8 @@ static void test_defaults(void)
 	g_assert_cmpuint(class->warm_min_bytes, ==, 0);
 	g_assert_false(class->flush_async);
 	g_assert_cmpuint(class->flush_least_pages, ==, 4096);
+	g_assert_false(class->lock);
+	g_assert_cmpuint(class->lock_active, ==, 2);
 	g_assert_cmpuint(class->timeout_ms, ==, 5000);
 	g_assert_false(class->fail_on_timeout);
 	g_assert_cmpuint(class->folio_bytes, ==, 65536);
@@ -157,6 +159,8 @@ static void test_set_numbers(void)
 	g_assert_cmpuint(class->ahead, ==, 2);
 	set(class, "ahead", "3");
 	g_assert_false(class->ahead_auto);
+	set(class, "lock_active", "0");
+	g_assert_cmpuint(class->lock_active, ==, 0);
 	set(class, "flush_least_pages", "1");
 	g_assert_cmpuint(class->flush_least_pages, ==, 1);
 	set(class, "flush_least_pages", "16777216");
@@ -195,6 +199,10 @@ static void test_set_words(void)
 	g_assert_false(class->warm);
 	set(class, "warm", "on");
 	g_assert_true(class->warm);
+	set(class, "lock", "on");
+	g_assert_true(class->lock);
+	set(class, "lock", "off");
+	g_assert_false(class->lock);
 	set(class, "flush", "async");
 	g_assert_true(class->flush_async);
 	set(class, "flush", "sync");
@@ -299,6 +307,9 @@ static void test_refuses_values(void)
 		{ "flush", "on", "not a way to flush", "sync or async" },
 		{ "flush_least_pages", "0", "out of range", PAGES_ALLOWED },
 		{ "flush_least_pages", "16777217", "out of range", PAGES_ALLOWED },
+		{ "lock", "1", "not a switch", "on or off" },
+		{ "lock_active", "65", "out of range", "a number of segments from 0 to 64" },
+		{ "lock_active", "all", "not a whole number", "a number of segments from 0 to 64" },
 		{ "flush_least_pages", "16M", "not a whole number", PAGES_ALLOWED },
 		{ "provider", "", "not a provider's name", PROVIDER_ALLOWED },
 		{ "provider", "../x", "not a provider's name", PROVIDER_ALLOWED },
@@ -350,7 +361,8 @@ static void test_refuses_keys(void)
 			meant ? g_strdup_printf(", did you mean %s?", meant) : g_strdup("");
 		g_autofree char *text = g_strdup_printf(
 			"%s=1: unknown key%s; allowed: match, size, kind, ahead, max_ahead, timeout, "
-			"on_timeout, folio, warm, warm_min_size, flush, flush_least_pages, linger, quota, slow_ms, "
+			"on_timeout, folio, warm, warm_min_size, flush, flush_least_pages, lock, lock_active, "
+			"linger, quota, slow_ms, "
 			"transient, transient_pool_size, fast_fail, commit_interval, commit_least_pages, "
 			"flush_interval, transient_flush_least_pages, provider",
 			CASES[i].key, guess);
@@ -452,6 +464,26 @@ static void test_rules_incomplete(void)
 	add(no_size, "ok", "match=*.ok,size=1");
 	add(no_size, "b", "match=*.log");
 	assert_check_fails(no_size, GIB, "class \"b\": size is missing; allowed: " SIZE_ALLOWED);
+}
+
+/* What has no warm pages has none to lock. */
+static void test_rules_lock(void)
+{
+	static const char *const COLD[] = { "kind=stream", "warm=off", "warm_min_size=2M" };
+	g_autoptr(ClassRules) warm = class_rules_new();
+
+	add(warm, "a", "match=*.a,size=1M,lock=on");
+	add(warm, "b", "match=*.b,size=1M,lock=on,kind=append,warm_min_size=1M");
+	assert_check_passes(warm, GIB);
+	for (size_t i = 0; i < G_N_ELEMENTS(COLD); i++) {
+		g_autoptr(ClassRules) cold = class_rules_new();
+		g_autofree char *options = g_strconcat("match=*.a,size=1M,lock=on,", COLD[i], NULL);
+
+		add(cold, "a", options);
+		assert_check_fails(cold, GIB,
+				   "class \"a\": lock=on, but its segments have no warm pages; allowed: with "
+				   "kind=mapped or append, warm=on, and warm_min_size not above size");
+	}
 }
 
 static void test_rules_overlap(void)
@@ -602,6 +634,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/segment-class/hostile-values", test_hostile_values);
 	g_test_add_func("/class-rules/find", test_rules_find);
 	g_test_add_func("/class-rules/incomplete", test_rules_incomplete);
+	g_test_add_func("/class-rules/lock", test_rules_lock);
 	g_test_add_func("/class-rules/overlap", test_rules_overlap);
 	g_test_add_func("/class-rules/transient", test_rules_transient);
 	g_test_add_func("/class-rules/filesystem", test_rules_filesystem);

@@ -19,8 +19,9 @@ static const char *const NAMES[_FAKE_SYS_CALL_MAX] = {
 	[FAKE_SYS_MADVISE] = "madvise",	    [FAKE_SYS_LINKAT] = "linkat",
 	[FAKE_SYS_FDATASYNC] = "fdatasync", [FAKE_SYS_PREAD] = "pread",
 	[FAKE_SYS_MSYNC] = "msync",	    [FAKE_SYS_CLOSE] = "close",
-	[FAKE_SYS_SET_IO_IDLE] = "set_io_idle", [FAKE_SYS_IO_STALLED_US] = "io_stalled_us",
 	[FAKE_SYS_MLOCK] = "mlock",
+	[FAKE_SYS_MUNLOCK] = "munlock",
+	[FAKE_SYS_SET_IO_IDLE] = "set_io_idle", [FAKE_SYS_IO_STALLED_US] = "io_stalled_us",
 };
 
 const char *fake_sys_call_name(FakeSysCall call)
@@ -214,6 +215,13 @@ static int fake_mlock(const Sys *base, void *map, size_t length)
 	return CONCLUDE(r, mlock(base, map, length), 0);
 }
 
+static int fake_munlock(const Sys *base, void *map, size_t length)
+{
+	int r = NOTE(.call = FAKE_SYS_MUNLOCK, .length = length);
+
+	return CONCLUDE(r, munlock(base, map, length), 0);
+}
+
 static int fake_madvise(const Sys *base, void *map, size_t length, int advice)
 {
 	int r = NOTE(.call = FAKE_SYS_MADVISE, .offset = (uintptr_t)map, .length = length,
@@ -276,6 +284,7 @@ void fake_sys_init(FakeSys *sys, bool with_kernel)
 			.mmap_shared = fake_mmap,
 			.munmap = fake_munmap,
 			.mlock = fake_mlock,
+			.munlock = fake_munlock,
 			.madvise = fake_madvise,
 			.set_io_idle = fake_set_io_idle,
 			.io_stalled_us = fake_io_stalled_us,
