@@ -61,14 +61,24 @@ static bool set_yield(FsOptions *options, const char *value)
 	return parse_switch(value, &options->pace.yields);
 }
 
-static bool set_rate(FsOptions *options, const char *value)
+static bool parse_bytes(const char *value, uint64_t *ret_bytes)
 {
 	uint64_t bytes;
 
 	if (!value || byte_size_parse(value, &bytes) < 0 || bytes == 0)
 		return false;
-	options->pace.rate_bytes = bytes;
+	*ret_bytes = bytes;
 	return true;
+}
+
+static bool set_rate(FsOptions *options, const char *value)
+{
+	return parse_bytes(value, &options->pace.rate_bytes);
+}
+
+static bool set_lock_budget(FsOptions *options, const char *value)
+{
+	return parse_bytes(value, &options->lock_budget_bytes);
 }
 
 static bool set_attr_timeout(FsOptions *options, const char *value)
@@ -137,6 +147,7 @@ static const struct MountKey {
 	{ "threads", set_threads, "1 to 64", NULL },
 	{ "reserve", set_reserve, "0% to 90%", "5%" },
 	{ "rate", set_rate, "bytes per second from 1, also with K, M, G or T", NULL },
+	{ "lock_budget", set_lock_budget, "a number of bytes from 1, also with K, M, G or T", NULL },
 	{ "yield", set_yield, "on or off", "on" },
 	{ "passthrough", set_passthrough, "on or off", "on" },
 	{ "attr_timeout", set_attr_timeout, "0 to 86400 seconds", "1" },
@@ -352,6 +363,8 @@ static const char description[] =
 	"  warm_min_size=SIZE    warm only segments that are at least that large (0)\n"
 	"  flush=sync|async      while warming, wait for write-back, or only start it (sync)\n"
 	"  flush_least_pages=N   of so many pages at a time (4096)\n"
+	"  lock=on|off           lock ready and newly taken segments in memory (off)\n"
+	"  lock_active=N         of those taken, the newest N (2)\n"
 	"  linger=MS             how long a closed segment may still be reopened cheaply (10000)\n"
 	"  quota=SIZE            bound on the bytes of segments that are ready or open (none)\n"
 	"  slow_ms=MS            log a preparation that takes longer (10)\n"
@@ -368,6 +381,7 @@ static const char description[] =
 	"  threads=N             threads that prepare segments (one for two processors)\n"
 	"  reserve=N%            space that preparing ahead leaves free (5%)\n"
 	"  rate=SIZE             bytes a second that preparing ahead may write (no limit)\n"
+	"  lock_budget=SIZE      memory that may be locked for segments (half of it)\n"
 	"  yield=on|off          preparing ahead gives way to other I/O (on)\n"
 	"  passthrough=on|off    reads and writes by the kernel itself (on)\n"
 	"  attr_timeout=SECONDS  how long the kernel may remember names and attributes (1)\n"

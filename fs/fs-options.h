@@ -45,6 +45,8 @@ typedef struct FsOptions {
 	unsigned n_threads;
 	FileProviderConfig provider;
 	WarmPaceConfig pace;
+	/* How much memory may be locked for segments, bytes; 0: half of what there is. */
+	uint64_t lock_budget_bytes;
 	/* Where the modules of provider= are; an absolute path. */
 	char *provider_dir;
 	/* Where preset= looks; an absolute path. */

@@ -22,6 +22,7 @@
 
 #include "alloc/class-providers.h"
 #include "alloc/cleanup.h"
+#include "alloc/lock-budget.h"
 #include "alloc/recovery.h"
 #include "alloc/transient-commit.h"
 #include "alloc/transient-recovery.h"
@@ -48,6 +49,7 @@ typedef struct FsSession {
 	LiveSet *live;
 	LiveBytes live_bytes;
 	WarmPace *pace;
+	SegmentLocks *locks;
 	FileProvider *provider;
 	ClassProviders *class_providers;
 	AllocateService *service;
@@ -252,7 +254,7 @@ static void set_up_live(FsSession *session)
 	const ClassRules *rules = session->options->rules;
 	LivePlace place = { .sys = &sys_kernel, .table = session->live_table,
 			    .pool_fd = session->pool_dir->segments_fd, .log = &session->log,
-			    .transient = session->transient };
+			    .transient = session->transient, .locks = session->locks };
 
 	if (!has_class_of(rules, SEGMENT_KIND_APPEND) && !has_class_of(rules, SEGMENT_KIND_STREAM))
 		return;
@@ -275,6 +277,17 @@ static bool set_up_transient(FsSession *session, GError **error)
 	return !refused;
 }
 
+static void set_up_locks(FsSession *session)
+{
+	const FsOptions *options = session->options;
+	LockLimits limits;
+
+	lock_limits_read(&limits);
+	session->locks = segment_locks_new(options->rules, &sys_kernel,
+					   lock_budget(&limits, options->lock_budget_bytes), &session->log);
+	session->fs.locks = session->locks;
+}
+
 static bool set_up_pool(FsSession *session, GError **error)
 {
 	const FsOptions *options = session->options;
@@ -290,6 +303,8 @@ static bool set_up_pool(FsSession *session, GError **error)
 		return false;
 	session->pace = warm_pace_new(&options->pace, &sys_kernel, &clock_monotonic);
 	provider_config.pace = session->pace;
+	set_up_locks(session);
+	provider_config.locks = session->locks;
 	session->provider = file_provider_new(session->pool_dir, &sys_kernel, &provider_config, &session->log);
 	session->class_providers = class_providers_new(options->rules, options->provider_dir,
 						       session->provider, &session->log);
@@ -298,6 +313,7 @@ static bool set_up_pool(FsSession *session, GError **error)
 		options->rules, class_providers_base(session->class_providers),
 		session->live ? &session->live_bytes : NULL, &session->log);
 	allocate_service_set_pace(session->service, session->pace);
+	allocate_service_set_locks(session->service, session->locks);
 	session->fs.service = session->service;
 	session->fs.provider = session->provider;
 	return true;
@@ -417,6 +433,7 @@ static void tear_down(FsSession *session)
 	session->transient = transient_pool_free(session->transient);
 	session->class_providers = class_providers_free(session->class_providers);
 	session->provider = file_provider_free(session->provider);
+	session->locks = segment_locks_free(session->locks);
 	session->pace = warm_pace_free(session->pace);
 	if (session->pool_dir)
 		pool_dir_mark_clean(session->pool_dir);

@@ -41,6 +41,7 @@ typedef struct Fs {
 	/* NULL without classes. */
 	AllocateService *service;
 	FileProvider *provider;
+	SegmentLocks *locks;
 	/* NULL without a class of kind `append`. */
 	LiveSet *live;
 	/* NULL without a class with transient=on. */

@@ -174,6 +174,7 @@ static void bury(Fs *fs, const struct stat *attr)
 		return;
 	if (fs->live)
 		live_set_unlinked(fs->live, attr->st_dev, attr->st_ino);
+	segment_locks_let_go(fs->locks, attr->st_dev, attr->st_ino);
 	fd = inode_table_bury(&fs->inodes, attr->st_dev, attr->st_ino, in_background);
 	if (in_background && fd >= 0)
 		allocate_service_bury(fs->service, fd, bytes);

@@ -39,6 +39,7 @@ static void write_class(JsonWriter *json, const ClassReport *report)
 	json_number(json, "queued", alloc->queued);
 	json_number(json, "live", report->n_live);
 	json_number(json, "live_bytes", report->live_bytes);
+	json_number(json, "locked_bytes", alloc->locked_bytes);
 	json_number(json, "sealed", report->n_sealed);
 	json_number(json, "pool_bytes", report->pool_bytes);
 	if (report->residency.bytes > 0)

@@ -46,6 +46,7 @@ static void test_defaults(void)
 	g_assert_cmpuint(options->provider.reserve_percent, ==, 5);
 	g_assert_cmpuint(options->pace.rate_bytes, ==, 0);
 	g_assert_true(options->pace.yields);
+	g_assert_cmpuint(options->lock_budget_bytes, ==, 0);
 	g_assert_true(options->fs.passthrough);
 	g_assert_true(options->fs.attr_timeout == 1);
 	g_assert_true(g_path_is_absolute(options->provider_dir));
@@ -156,7 +157,7 @@ static void test_mount_keys(void)
 {
 	g_autoptr(FsOptions) a = parse_good("threads=64,reserve=0%,passthrough=off,rate=100M,yield=off,"
 						"attr_timeout=0,provider_dir=/x,log_level=warning");
-	g_autoptr(FsOptions) b = parse_good("threads=1,reserve=90,passthrough=on,attr_timeout=2.5,rate=1,yield=on");
+	g_autoptr(FsOptions) b = parse_good("threads=1,reserve=90,passthrough=on,attr_timeout=2.5,rate=1,yield=on,lock_budget=2G");
 
 	g_assert_cmpuint(a->n_threads, ==, 64);
 	g_assert_cmpuint(a->provider.reserve_percent, ==, 0);
@@ -171,6 +172,7 @@ static void test_mount_keys(void)
 	g_assert_cmpuint(b->provider.reserve_percent, ==, 90);
 	g_assert_cmpuint(b->pace.rate_bytes, ==, 1);
 	g_assert_true(b->pace.yields);
+	g_assert_cmpuint(b->lock_budget_bytes, ==, G_GUINT64_CONSTANT(2) << 30);
 	g_assert_true(b->fs.passthrough);
 	g_assert_true(b->fs.attr_timeout == 2.5);
 	g_assert_cmpuint(class_rules_count(a->rules), ==, 0);

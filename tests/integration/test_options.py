@@ -57,6 +57,7 @@ BAD_VALUES = [
     ('size', '0'), ('size', '-1'), ('size', 'abc'), ('size', ''), ('size', '12X'), ('size', '1.5M'),
     ('size', '1M1'), ('size', '99999999999999999999'), ('size', '99999999999T'),
     ('kind', 'warm'), ('kind', ''), ('kind', 'MAPPED'),
+    ('lock', 'yes'), ('lock_active', '-1'), ('lock_budget', '0'), ('lock_budget', 'all'),
     ('warm', 'yes'), ('warm', ''), ('warm_min_size', '1X'), ('flush', 'off'), ('flush_least_pages', '0'),
     ('flush_least_pages', '4K'),
     ('ahead', '-1'), ('ahead', 'x'), ('ahead', '1.5'), ('ahead', '4294967296'), ('ahead', ''),
@@ -89,7 +90,7 @@ def test_bad_value(place, key, value):
 @pytest.mark.parametrize('key, value', BAD_VALUES, ids=value_id)
 def test_bad_value_in_file(place, key, value):
     """The line names the file as well."""
-    mount_wide = key in ('threads', 'reserve', 'rate', 'yield', 'passthrough', 'attr_timeout', 'provider_dir')
+    mount_wide = key in ('threads', 'reserve', 'rate', 'yield', 'lock_budget', 'passthrough', 'attr_timeout', 'provider_dir')
     classes = {'match': '*.seg', 'size': '1M'}
     mount = {}
     (mount if mount_wide else classes)[key] = value

@@ -6,6 +6,8 @@ import errno
 import mmap
 import os
 import pathlib
+import re
+import resource
 
 import pytest
 
@@ -204,3 +206,124 @@ def test_io_class_given_back(warm):
         take(mount, f'{number}.seg')
     mount.wait_settled(1)
     warmfs.wait_until(lambda: IDLE not in io_classes(mount), what='the end of the stint')
+
+
+# lock=, lock_active=, lock_budget=
+
+PR_CAPBSET_DROP = 24
+CAP_IPC_LOCK = 14
+
+
+def locked(mount):
+    """Bytes that the kernel has locked for the daemon."""
+    status = pathlib.Path(f'/proc/{mount.pid}/status').read_text()
+    return int(re.search(r'VmLck:\s*(\d+) kB', status)[1]) * KI
+
+
+def wait_locked(mount, size):
+    warmfs.wait_until(lambda: locked(mount) == size == mount.counters()['locked_bytes'],
+                      what=lambda: f'{size} bytes locked: {locked(mount)}, {mount.counters()}')
+
+
+@pytest.mark.parametrize('kind', ('mapped', 'append'))
+def test_lock(warm, kind):
+    """Ready segments and the two newest taken are locked, and no others."""
+    mount = warm('match=*.seg', f'size={SIZE}', f'kind={kind}', 'ahead=2', 'lock=on')
+    mount.wait_settled(2)
+    wait_locked(mount, 2 * SIZE)
+    fds = []
+    for number in range(5):
+        # Open: it is not sealed.
+        fds.append(os.open(mount.point / f'{number}.seg', os.O_RDWR | os.O_CREAT | os.O_EXCL))
+        mount.wait_settled(2)
+        wait_locked(mount, (2 + min(number + 1, 2)) * SIZE)
+    for fd in fds:
+        os.close(fd)
+    assert mount.counters()['lock_failures'] == 0
+
+
+def test_lock_active(warm):
+    mount = warm('match=*.seg', f'size={SIZE}', 'ahead=1', 'lock=on', 'lock_active=0')
+    mount.wait_settled(1)
+    for number in range(3):
+        take(mount, f'{number}.seg')
+        mount.wait_settled(1)
+        wait_locked(mount, SIZE)
+
+
+def test_unlocked_when_removed(warm):
+    """Its memory and its blocks go with the last name."""
+    mount = warm('match=*.seg', f'size={SIZE}', 'ahead=1', 'lock=on')
+    mount.wait_settled(1)
+    take(mount)
+    mount.wait_settled(1)
+    wait_locked(mount, 2 * SIZE)
+    os.link(mount.point / 'a.seg', mount.point / 'b.seg')
+    os.unlink(mount.point / 'a.seg')
+    wait_locked(mount, 2 * SIZE)
+    os.unlink(mount.point / 'b.seg')
+    wait_locked(mount, SIZE)
+
+
+def test_unlocked_when_sealed(warm):
+    mount = warm('match=*.seg', f'size={SIZE}', 'kind=append', 'ahead=1', 'lock=on', 'linger=0')
+    mount.wait_settled(1)
+    warmfs.write_all(mount.point / 'a.seg', b'abc')
+    warmfs.wait_until(lambda: os.stat(mount.src / 'a.seg').st_size == 3, what='the seal')
+    mount.wait_settled(1)
+    wait_locked(mount, SIZE)
+
+
+def test_not_locked(warm):
+    mount = warm('match=*.seg', f'size={SIZE}', 'ahead=2')
+    mount.wait_settled(2)
+    take(mount)
+    wait_locked(mount, 0)
+
+
+def expect_one_locked(mount):
+    """Where there is memory for one: the rest is served all the same, counted, and told of once."""
+    mount.wait_settled(3)
+    wait_locked(mount, SIZE)
+    assert mount.counters()['lock_failures'] == 2
+    [line] = mount.log_lines('cannot lock a segment in memory')
+    assert '7M may be locked' in line
+    for number in range(3):
+        below = take(mount, f'{number}.seg')
+        assert warmfs.resident_share(below) == 1
+    assert mount.counters()['taken'] == 3
+
+
+def test_lock_budget(warm):
+    expect_one_locked(warm('match=*.seg', f'size={SIZE}', 'ahead=3', 'lock=on', 'lock_budget=7M', 'threads=1'))
+
+
+def test_lock_budget_is_shared(warm):
+    """By the classes."""
+    mount = warm(config=f'[warmfs]\nlock_budget={3 * SIZE}\n[class a]\nmatch=*.a\nsize={SIZE}\nlock=on\n'
+                        f'[class b]\nmatch=*.b\nsize={SIZE}\nlock=on\n')
+    mount.wait_settled(4)
+    assert locked(mount) == 3 * SIZE
+    assert mount.counters('a')['locked_bytes'] + mount.counters('b')['locked_bytes'] == 3 * SIZE
+    assert mount.counters('a')['lock_failures'] + mount.counters('b')['lock_failures'] == 1
+
+
+def test_lock_limit_of_the_process(warm):
+    """Who may not lock as much as he likes is kept to RLIMIT_MEMLOCK."""
+    def limit():
+        warmfs.check(warmfs.libc.prctl(PR_CAPBSET_DROP, CAP_IPC_LOCK))
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (7 * MI, 7 * MI))
+
+    expect_one_locked(warm('match=*.seg', f'size={SIZE}', 'ahead=3', 'lock=on', 'threads=1', before=limit))
+
+
+@pytest.mark.parametrize('options', (['kind=stream'], ['warm=off'], ['warm_min_size=1G']), ids=' '.join)
+def test_lock_without_warm_pages(workdir, options):
+    """There is nothing to lock: refused."""
+    for name in ('source', 'mnt'):
+        (workdir / name).mkdir()
+    argv = [word for option in ('match=*.seg', f'size={SIZE}', 'lock=on', *options) for word in ('-o', option)]
+    refused = warmfs.start_refused('-f', *argv, workdir / 'source', workdir / 'mnt')
+    assert refused.status == 1
+    assert len(refused.lines) == 1
+    assert 'lock=on' in refused.lines[0]
