@@ -2,11 +2,12 @@
 """What is measured: one class for each part of the table, with its rows and one round of it."""
 
 import os
+import shutil
 import statistics
 import subprocess
 import time
 
-from bench_mounts import (BenchError, Daemon, NotMeasured, Warmfs, build_passthrough_hp,
+from bench_mounts import (FILL_TIMEOUT_S, BenchError, Daemon, NotMeasured, Warmfs, build_passthrough_hp,
                           die_with_parent, loop_filesystem, require_fuse_io_uring, run,
                           spread_subdirectories)
 from bench_table import Row
@@ -36,6 +37,9 @@ class Scale:
         self.blocked_creates = 100 if quick else 1000
         self.blocked_stats = 500 if quick else 5000
         self.blocked_segment_bytes = 64 * MIB
+        self.yield_segment_bytes = (4 if quick else 64) * MIB
+        self.yield_ahead = 4 if quick else 64
+        self.yield_creates = 2 if quick else 8
 
 
 class Bench:
@@ -488,6 +492,60 @@ class BlockedSection:
             self.bench.record(f"blocked.{name}.{when}.p99", timings["p99_ns"])
 
 
+class YieldSection:
+    """What others feel of segments that are prepared ahead, with and without yield=on, the default:
+    a load that writes and syncs on the same disk, and creates."""
+
+    name = "yield"
+    modes = ("on", "off")
+
+    def rows(self, _scale):
+        what = "4 KiB pwrite + fdatasync, native, while segments are prepared"
+        rows = [Row(self.name, f"{what}, yield={mode}", "while none are", f"yield.alone.{mode}",
+                    f"yield.sync.{mode}", "/s", "rate", at_least=0.85 if mode == "on" else None)
+                for mode in self.modes]
+        return rows + [Row(self.name, f"create a segment meanwhile: {name}", "yield=off",
+                           f"yield.create.off.{name}", f"yield.create.on.{name}", "ns", "time")
+                       for name in ("p50", "p99", "max")]
+
+    def setup(self, bench, _places):
+        self.bench = bench
+        self.native = bench.directory("yield", "native")
+
+    def round(self, number):
+        size = self.bench.scale.segment_bytes
+        path = os.path.join(self.native, f"load-{number}")
+        self.bench.ops("fill", path, size=size, chunk=FOLIO_BYTES, fallocate=1)
+        for mode in self.modes:
+            self.measure(mode, number, path)
+        os.unlink(path)
+
+    def load(self, path):
+        [timings] = self.bench.ops("sync", path, count=self.bench.scale.syncs, batch=250,
+                                   size=self.bench.scale.segment_bytes)
+        return timings["count"] * 1e9 / timings["total_ns"]
+
+    def measure(self, mode, number, path):
+        """Beside a mount of its own, whose pool is far from full."""
+        bench, scale = self.bench, self.bench.scale
+        place = ("yield", f"{mode}-{number}")
+        source, mountpoint = (bench.directory(*place, name) for name in ("source", "mnt"))
+        before = self.load(path)
+        with Warmfs(bench.tool("fs", "warmfs"), source, mountpoint,
+                    os.path.join(bench.base, f"warmfs-yield-{mode}-{number}.log"),
+                    scale.yield_segment_bytes, scale.yield_ahead, more=f",yield={mode}") as mount:
+            during = self.load(path)
+            mount.wait(lambda: mount.counters().get("ready", 0) >= scale.yield_creates, FILL_TIMEOUT_S,
+                       "prepare some segments")
+            [timings] = bench.ops("create", f"{mountpoint}/c-", count=scale.yield_creates, suffix=".seg")
+        shutil.rmtree(source)
+        run("sync", "-f", self.native)
+        bench.record(f"yield.sync.{mode}", during)
+        bench.record(f"yield.alone.{mode}", (before + self.load(path)) / 2)
+        for name in ("p50", "p99", "max"):
+            bench.record(f"yield.create.{mode}.{name}", timings[f"{name}_ns"])
+
+
 class Places:
     """The mounts, each made when the first section asks for it."""
 
@@ -575,4 +633,4 @@ def sections():
             SyncSection("loop", "loop", "loop device", 2.4),
             AppendSection("append", "disk", "this disk", (1.1, 1.2, 0.9), unsynced=True),
             AppendSection("append-loop", "loop", "loop device", (2.2, 2.4, 1.5), unsynced=False),
-            WriteSection(), BlockedSection(), PlainSection()]
+            WriteSection(), YieldSection(), BlockedSection(), PlainSection()]
