@@ -80,6 +80,11 @@ void op_read(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t offset, struc
 	/* Only a read into the page cache (for sendfile, splice) has no owner. Nobody would tell those pages of writes. */
 	bool fills_cache = handle->direct && fi->lock_owner == 0;
 
+	/* An answer over io_uring is not sent before this function returns: dropping the page in it would wait for itself. */
+	if (fills_cache && fuse_req_is_uring(req)) {
+		reply_status(req, -EINVAL);
+		return;
+	}
 	if (handle->live && live_segment_is_read_here(handle->live, offset, size)) {
 		reply_from_buffer(req, handle->live, size, offset);
 		return;
