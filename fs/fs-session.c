@@ -319,8 +319,9 @@ static bool set_up_pool(FsSession *session, GError **error)
 	return true;
 }
 
-static char *mount_option_list(const FsOptions *options)
+static char *mount_option_list(const FsOptions *options, int root_fd)
 {
+	struct statvfs stat;
 	char *list = NULL;
 	bool named = false;
 
@@ -335,6 +336,9 @@ static char *mount_option_list(const FsOptions *options)
 
 		fuse_opt_add_opt_escaped(&list, name);
 	}
+	/* As the source is: access(2) and statvfs(2) are answered without asking us. */
+	if (fstatvfs(root_fd, &stat) == 0 && (stat.f_flag & ST_RDONLY))
+		fuse_opt_add_opt(&list, "ro");
 	/* The kernel checks permissions, by the modes and ACLs we report, before a request reaches us. */
 	fuse_opt_add_opt(&list, "default_permissions");
 	fuse_opt_add_opt(&list, "subtype=warmfs");
@@ -354,7 +358,7 @@ static void drop_fuse_line(enum fuse_log_level level, const char *format, va_lis
 static bool mount_session(FsSession *session, GError **error)
 {
 	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
-	char *list = mount_option_list(session->options);
+	char *list = mount_option_list(session->options, session->fs.root_fd);
 
 	fuse_opt_add_arg(&args, "warmfs");
 	fuse_opt_add_arg(&args, "-o");
