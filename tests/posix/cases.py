@@ -89,8 +89,9 @@ class Difference:
 
 
 class Case:
-    def __init__(self, function, kinds, root, differs):
+    def __init__(self, function, kinds, root, differs, splices):
         self.function = function
+        self.splices = splices
         self.kinds = kinds
         self.root = root
         self.differs = differs
@@ -107,11 +108,14 @@ class Area:
         self.cases = {}
         self.native_results = {}
 
-    def case(self, kinds=('plain',), root=False, differs=()):
-        """`root`: acts as other users or needs privileges, and so has nothing to do on the user's own mount."""
+    def case(self, kinds=('plain',), root=False, differs=(), splices=False):
+        """`root`: acts as other users or needs privileges, and so has nothing to do on the user's own mount.
+
+        `splices`: copies in the kernel, which over io_uring is refused for `append` segments (see test_data's spliced).
+        """
         def register(function):
             assert function.__name__ not in self.cases, function.__name__
-            self.cases[function.__name__] = Case(function, kinds, root, differs)
+            self.cases[function.__name__] = Case(function, kinds, root, differs, splices)
             return function
         return register
 
@@ -119,7 +123,7 @@ class Area:
         for name, case in self.cases.items():
             for kind in case.kinds:
                 for path in PATHS if LONG or kind in ('plain', 'append') else PATHS[:2]:
-                    if path != 'user' or not case.root:
+                    if not (path == 'user' and case.root or path == 'io_uring' and kind == 'append' and case.splices):
                         label = name if kind == 'plain' else f'{name}-{kind}'
                         yield pytest.param(name, kind, path, id=f'{label}-{path}')
 

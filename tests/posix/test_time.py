@@ -30,7 +30,7 @@ def file_case(name, act, flags=os.O_RDWR):
         place.make()
         return with_file(place, act, flags), with_file(place, act, flags)
     case.__name__ = name
-    area.case(kinds=ALL)(case)
+    area.case(kinds=ALL, splices=name in ('copied_into', 'sent'))(case)
 
 
 def store(fd, sync=False, unmap=True, flags=mmap.MAP_SHARED):
