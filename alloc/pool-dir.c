@@ -17,6 +17,7 @@
 #include "alloc/sync.h"
 
 #define STATE_NAME    "state"
+#define BUFFERED      "buffered"
 #define LOCK_NAME     "lock"
 #define SEGMENTS_NAME "pool"
 /* Behind the pid in the lock. */
@@ -150,18 +151,32 @@ PoolDir *pool_dir_close(PoolDir *dir)
 	return NULL;
 }
 
-/* Whether the ready segments left by the last daemon are untouched. A missing or odd file says no. */
-static bool is_trusted(PoolDir *dir)
+typedef struct State {
+	bool same_boot;
+	char how[16];
+} State;
+
+/* A missing or odd file says nothing. */
+static State read_state(PoolDir *dir)
 {
 	g_autofree char *boot_id = boot_id_read();
-	char text[128] = "", id[64] = "", how[16] = "";
+	char text[128] = "", id[64] = "";
+	State state = { 0 };
 	auto_fd fd = openat(dir->fd, STATE_NAME, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 
-	if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0)
-		return false;
-	if (sscanf(text, "boot %63s\n%15s", id, how) != 2)
-		return false;
-	return strcmp(how, "clean") == 0 || (boot_id && strcmp(id, boot_id) == 0);
+	if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0 ||
+	    sscanf(text, "boot %63s\n%15s", id, state.how) != 2)
+		return (State){ 0 };
+	state.same_boot = boot_id && strcmp(id, boot_id) == 0;
+	return state;
+}
+
+/* Whether the ready segments left by the last daemon are untouched. */
+static bool is_trusted(PoolDir *dir)
+{
+	State state = read_state(dir);
+
+	return strcmp(state.how, "clean") == 0 || state.same_boot;
 }
 
 /* Durable on return. The rename makes it whole or not at all. */
@@ -289,10 +304,22 @@ bool pool_dir_take_stock(PoolDir *dir, const ClassRules *rules, GError **error)
 	if (r == 0)
 		r = for_each_name(dir->segments_fd, judge_segment, &stock);
 	if (r == 0)
-		r = write_state(dir, "running");
+		r = write_state(dir, dir->has_buffers ? BUFFERED : "running");
 	if (r < 0)
 		set_errno_error(error, "%s: cannot take stock of the pool", POOL_DIR_NAME, -r);
 	return r == 0;
+}
+
+bool pool_dir_left_buffers(PoolDir *dir)
+{
+	State state = read_state(dir);
+
+	return state.same_boot && strcmp(state.how, BUFFERED) == 0;
+}
+
+int pool_dir_forget_buffers(PoolDir *dir)
+{
+	return write_state(dir, "running");
 }
 
 void pool_dir_mark_ending(PoolDir *dir)

@@ -240,20 +240,40 @@ static GPtrArray *list_names(int dir_fd, const char *prefix)
 	return names;
 }
 
-int transient_recovery_run(const TransientPlace *place, PoolDir *dir, bool dry_run, TransientResult *ret_result)
+/* All that is there of the source, by name; none if the directory is not there, or somebody else's. */
+static int recover_names(const TransientPlace *place, PoolDir *dir, bool dry_run, TransientResult *result,
+			 unsigned *ret_count)
 {
 	g_autofree char *prefix = transient_name_prefix(place);
 	auto_fd dir_fd = transient_dir_open(place);
 	g_autoptr(GPtrArray) names = NULL;
 
-	*ret_result = (TransientResult){ 0 };
-	/* Not there, or somebody else's: none of ours is in it. */
+	*ret_count = 0;
 	if (!prefix || dir_fd < 0)
 		return 0;
 	names = list_names(dir_fd, prefix);
 	if (!names)
 		return -errno;
+	*ret_count = names->len;
 	for (guint i = 0; i < names->len; i++)
-		recover_name(place, dir, dir_fd, names->pdata[i], dry_run, ret_result);
-	return ret_result->n_failed > 0 ? -EIO : 0;
+		recover_name(place, dir, dir_fd, names->pdata[i], dry_run, result);
+	return result->n_failed > 0 ? -EIO : 0;
+}
+
+int transient_recovery_run(const TransientPlace *place, PoolDir *dir, bool dry_run, TransientResult *ret_result)
+{
+	bool expected = pool_dir_left_buffers(dir);
+	unsigned count;
+	int r;
+
+	*ret_result = (TransientResult){ 0 };
+	r = recover_names(place, dir, dry_run, ret_result, &count);
+	if (r < 0)
+		return r;
+	if (expected && count == 0)
+		log_warning(place->log,
+			    "recovery: the transient buffers of the daemon that was killed are not in %s: removed, or in "
+			    "another container; what it had not committed is lost, and reads as zeroes",
+			    place->dir);
+	return expected && !dry_run ? pool_dir_forget_buffers(dir) : 0;
 }

@@ -274,6 +274,7 @@ static bool set_up_transient(FsSession *session, GError **error)
 	if (refused)
 		g_propagate_error(error, refused);
 	session->fs.transient = session->transient;
+	session->pool_dir->has_buffers = session->transient;
 	return !refused;
 }
 

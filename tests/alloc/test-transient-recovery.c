@@ -141,6 +141,28 @@ static void test_tried_again(void)
 	fixture_deinit(&f);
 }
 
+/* Told once. */
+static void test_memory_is_gone(void)
+{
+	Fixture f;
+	g_autoptr(GError) error = NULL;
+
+	fixture_init(&f);
+	f.dir->has_buffers = true;
+	g_assert_true(pool_dir_take_stock(f.dir, f.transient.rules, &error));
+	g_assert_true(pool_dir_left_buffers(f.dir));
+	f.transient.pool = transient_pool_free(f.transient.pool);
+	recover(&f, true, 0, 0, 0);
+	recover(&f, false, 0, 0, 0);
+	g_assert_cmpuint(test_log_count(&f.transient.log, LOG_LEVEL_WARNING, "is lost, and reads as zeroes"), ==, 2);
+	g_assert_false(pool_dir_left_buffers(f.dir));
+	recover(&f, false, 0, 0, 0);
+	g_assert_cmpuint(test_log_count(&f.transient.log, LOG_LEVEL_WARNING, "is lost, and reads as zeroes"), ==, 2);
+	pool_dir_mark_clean(f.dir);
+	g_assert_false(pool_dir_left_buffers(f.dir));
+	fixture_deinit(&f);
+}
+
 typedef void (*Damage)(Fixture *f);
 
 static void other_inode(Fixture *f)
@@ -257,6 +279,7 @@ int main(int argc, char **argv)
 	test_add("/transient-recovery/written", test_written);
 	test_add("/transient-recovery/nothing-to-do", test_nothing_to_do);
 	test_add("/transient-recovery/tried-again", test_tried_again);
+	test_add("/transient-recovery/memory-is-gone", test_memory_is_gone);
 	test_add("/transient-recovery/refused", test_refused);
 	test_add("/transient-recovery/garbage", test_garbage);
 	return g_test_run();

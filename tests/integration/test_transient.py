@@ -323,6 +323,7 @@ def test_killed(warm, lazy, options, tail, way):
     assert (again.point / 'a.seg').read_bytes() == data
     assert is_plain(again.src, 'a.seg', data)
     assert len(again.log_lines('%d bytes at 1000 written from its transient buffer' % (len(data) - 1000))) == 1
+    assert again.log_lines('are not in /dev/shm') == []
     again.stop()
     assert buffers_of(again) == []
 
@@ -343,6 +344,24 @@ def test_killed_after_it_was_removed(warm, lazy, options):
     assert os.listdir(again.point) == []
     again.stop()
     assert buffers_of(again) == []
+
+
+def test_killed_and_the_memory_gone(warm, clean_buffers):
+    mount = warm(*CLASS, *LAZY)
+    mount.wait_settled(2)
+    fd = create(mount.point / 'a.seg')
+    os.write(fd, b'synced')
+    os.fsync(fd)
+    os.write(fd, b'lost')
+    memory = BUFFERS / buffers_of(mount)[0]
+    kill(mount, fd)
+    memory.unlink()
+    assert 'are not in /dev/shm' in check(mount, '--dry-run').stderr
+    again = warm(*CLASS, *LAZY)
+    assert len(again.log_lines('transient buffers of the daemon that was killed are not in /dev/shm')) == 1
+    assert (again.point / 'a.seg').read_bytes() == b'synced' + bytes(4)
+    again.stop()
+    assert 'are not in' not in check(mount).stderr
 
 
 def damage_by_garbage(path):
