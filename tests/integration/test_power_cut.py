@@ -58,6 +58,17 @@ class Log:
         self.synced = len(self.data)
 
 
+def copy_of_a_moment(image, copy):
+    """The filesystem may write by itself just then (its log, and what that is about), and a copy with half of that is a
+    disk that never was."""
+    def copied():
+        before = os.stat(image).st_mtime_ns
+        shutil.copyfile(image, copy)
+        return os.stat(image).st_mtime_ns == before
+
+    warmfs.wait_until(copied, 60, f'{image} to be left alone while it is copied')
+
+
 def losses(image, point, mount_options, logs, loose_tail):
     """What the copy lacks, after it was recovered."""
     found = []
@@ -123,7 +134,7 @@ def test_power_cut(warm, workdir, fstype, broken):
                     copy = os.open(mount.src / log.name, os.O_RDONLY)
                     subprocess.run(['sync', '-d', f'/proc/{os.getpid()}/fd/{copy}'], check=False)
                     os.close(copy)
-            shutil.copyfile(image, workdir / 'copy')
+            copy_of_a_moment(image, workdir / 'copy')
             found += losses(workdir / 'copy', cut_point, mount_options, logs, loose_tail)
         for log in logs:
             os.close(log.fd)
