@@ -11,6 +11,7 @@
 #include "fs/progress-bar.h"
 #include "mount-helpers/ctl-metrics.h"
 #include "mount-helpers/ctl-mount.h"
+#include "mount-helpers/ctl-top.h"
 
 #define POLL_US 100000
 
@@ -18,11 +19,13 @@ static const char usage[] =
 	"usage: warmfsctl COMMAND ...\n"
 	"\n"
 	"  status [MOUNT] [--json]     how all mounts, or one, do\n"
+	"  top [MOUNT] [--once]        the same as it lives: a bar for each class, rates, times of creates; q ends\n"
 	"  warm MOUNT [CLASS] [--wait] fill the pool, also after drain or a failure; --wait: until it is full\n"
 	"  drain MOUNT [CLASS]         give the pool's space back, until a create needs a segment or warm is asked for\n"
 	"  seal FILE                   make a plain file of a live segment now\n"
 	"  explain FILE                which class a new file of that name would get, and why\n"
 	"  check [--dry-run] SOURCE    seal what was left live, without mounting (as warmfs --check)\n"
+	"  presets [NAME] [--dir=DIR]  which presets there are, or what one says\n"
 	"  --version, --help\n"
 	"\n"
 	"MOUNT is a mount point, or anything below it. Also: seal MOUNT PATH, explain MOUNT PATH, with PATH below MOUNT.\n";
@@ -118,6 +121,35 @@ static int run_status(const char *verb, char **words)
 	if (mount && show_file(mount, json ? "status.json" : "status", &error))
 		return STATUS_GOOD;
 	return fail(verb, error);
+}
+
+/* Of the only mount that there is, if none is named. */
+static char *find_mount(const char *path, GError **error)
+{
+	g_autoptr(GPtrArray) mounts = NULL;
+	g_autofree char *known = NULL;
+
+	if (path)
+		return ctl_mount_find(path, error);
+	mounts = ctl_mounts_list();
+	if (mounts->len == 1)
+		return g_strdup(g_ptr_array_index(mounts, 0));
+	g_ptr_array_add(mounts, NULL);
+	known = g_strjoinv(", ", (char **)mounts->pdata);
+	g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INVAL, "which mount? mounted are: %s", *known ? known : "none");
+	return NULL;
+}
+
+static int run_top(const char *verb, char **words)
+{
+	bool once = take_flag(words, "--once");
+	g_autoptr(GError) error = NULL;
+	g_autofree char *mount = NULL;
+
+	if (count(words) > 1)
+		return misused(verb, "one MOUNT at most");
+	mount = find_mount(words[0], &error);
+	return mount && ctl_top_run(mount, once, &error) ? STATUS_GOOD : fail(verb, error);
 }
 
 /*
@@ -290,20 +322,87 @@ static int run_check(const char *verb, char **words)
 	return STATUS_FAILED;
 }
 
+/*
+ * presets
+ */
+
+static const char *take_dir(char **words)
+{
+	const char *dir = WARMFS_PRESET_DIR;
+	char **kept = words;
+
+	for (char **word = words; *word; word++) {
+		if (g_str_has_prefix(*word, "--dir="))
+			dir = *word + strlen("--dir=");
+		else
+			*kept++ = *word;
+	}
+	*kept = NULL;
+	return dir;
+}
+
+static int compare_names(gconstpointer a, gconstpointer b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static int list_presets(const char *verb, const char *path)
+{
+	g_autoptr(GError) error = NULL;
+	g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
+	g_autoptr(GDir) dir = g_dir_open(path, 0, &error);
+	const char *name;
+
+	if (!dir)
+		return fail(verb, error);
+	while ((name = g_dir_read_name(dir)))
+		if (g_str_has_suffix(name, ".conf"))
+			g_ptr_array_add(names, g_strndup(name, strlen(name) - strlen(".conf")));
+	g_ptr_array_sort(names, compare_names);
+	for (guint i = 0; i < names->len; i++)
+		puts(g_ptr_array_index(names, i));
+	return STATUS_GOOD;
+}
+
+static int run_presets(const char *verb, char **words)
+{
+	const char *dir = take_dir(words);
+	g_autoptr(GError) error = NULL;
+	g_autofree char *file = NULL;
+	g_autofree char *path = NULL;
+	g_autofree char *text = NULL;
+
+	if (count(words) > 1)
+		return misused(verb, "one NAME at most");
+	if (count(words) == 0)
+		return list_presets(verb, dir);
+	if (strchr(words[0], '/'))
+		return misused(verb, "NAME is one of those that warmfsctl presets lists");
+	file = g_strconcat(words[0], ".conf", NULL);
+	path = g_build_filename(dir, file, NULL);
+	if (!g_file_get_contents(path, &text, NULL, &error)) {
+		g_prefix_error(&error, "%s: see warmfsctl presets for those that there are: ", words[0]);
+		return fail(verb, error);
+	}
+	fputs(text, stdout);
+	return STATUS_GOOD;
+}
+
 static const struct Verb {
 	const char *name;
 	int (*run)(const char *verb, char **words);
 } VERBS[] = {
-	{ "status", run_status },   { "warm", run_warm },	 { "drain", run_drain },
+	{ "status", run_status },   { "top", run_top },		 { "presets", run_presets },
+	{ "warm", run_warm },	 { "drain", run_drain },
 	{ "seal", run_on_file },    { "explain", run_on_file }, { "check", run_check },
 };
 
 static bool has_unknown_flag(char **words)
 {
-	static const char *const known[] = { "--json", "--wait", "--dry-run", NULL };
+	static const char *const known[] = { "--json", "--wait", "--dry-run", "--once", NULL };
 
 	for (char **word = words; *word; word++)
-		if (g_str_has_prefix(*word, "--") && !g_strv_contains(known, *word))
+		if (g_str_has_prefix(*word, "--") && !g_str_has_prefix(*word, "--dir=") && !g_strv_contains(known, *word))
 			return true;
 	return false;
 }

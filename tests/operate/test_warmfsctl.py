@@ -342,6 +342,18 @@ def test_check(warm):
     assert Done('check', '/does/not/exist').status == 8
 
 
+# presets
+
+def test_presets(workdir):
+    presets = warmfs.TREE / 'mount-helpers/presets'
+    assert ctl('presets', f'--dir={presets}').split() == sorted(path.stem for path in presets.glob('*.conf'))
+    assert ctl('presets', 'etcd', f'--dir={presets}') == (presets / 'etcd.conf').read_text()
+    assert 'those that there are' in refused('presets', 'nothing', f'--dir={presets}')
+    assert 'one NAME' in refused('presets', 'a', 'b', status=2)
+    assert 'NAME is one' in refused('presets', '../etcd', status=2)
+    assert 'No such file' in refused('presets', f'--dir={workdir}/absent')
+
+
 # On a terminal
 
 def test_progress_bar(warm, faults):
