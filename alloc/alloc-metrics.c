@@ -34,6 +34,10 @@ const char *alloc_counter_name(AllocCounter counter)
 		return "prepared";
 	case ALLOC_ADOPTED:
 		return "adopted";
+	case ALLOC_RECYCLED:
+		return "recycled";
+	case ALLOC_NOT_RECYCLED:
+		return "not_recycled";
 	case ALLOC_SLOW:
 		return "slow";
 	case ALLOC_ERRORS:

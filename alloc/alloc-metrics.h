@@ -36,7 +36,11 @@ typedef enum AllocCounter {
 	/* Segments made, and found at start. */
 	ALLOC_PREPARED,
 	ALLOC_ADOPTED,
-	/* Of those, the ones that took longer than slow_ms=. */
+	/* Segments made of files that applications had removed; and how many such files the pool wanted, but somebody
+	 * had them open, or they could not be made so. */
+	ALLOC_RECYCLED,
+	ALLOC_NOT_RECYCLED,
+	/* Of all of them, the ones that took longer than slow_ms=. */
 	ALLOC_SLOW,
 	/* Attempts to make one that failed. */
 	ALLOC_ERRORS,

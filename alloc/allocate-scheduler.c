@@ -158,6 +158,52 @@ void allocate_scheduler_retire(AllocateScheduler *scheduler, Segment *segment)
 		cond_signal(&scheduler->time);
 }
 
+bool allocate_scheduler_claim(AllocateScheduler *scheduler, const SegmentClass *class)
+{
+	ClassState *state = allocate_scheduler_class(scheduler, class);
+
+	if (!scheduler->filling ||
+	    !segment_pool_wants_recycled(&state->pool, live_bytes(scheduler, state), now_ns(scheduler)))
+		return false;
+	state->pool.n_recycling++;
+	return true;
+}
+
+void allocate_scheduler_recycle(AllocateScheduler *scheduler, const SegmentClass *class, Segment *segment)
+{
+	ClassState *state = allocate_scheduler_class(scheduler, class);
+
+	state->pool.n_recycling--;
+	if (segment) {
+		g_queue_push_tail(&state->pool.recycled, segment);
+		cond_signal(&scheduler->work);
+	} else {
+		class_state_count(state, ALLOC_NOT_RECYCLED);
+	}
+}
+
+Segment *allocate_scheduler_take_retired(AllocateScheduler *scheduler, const SegmentClass *class)
+{
+	for (GList *link = scheduler->retired.head; link; link = link->next) {
+		Segment *segment = link->data;
+
+		if (segment->class == class) {
+			g_queue_delete_link(&scheduler->retired, link);
+			return segment;
+		}
+	}
+	return NULL;
+}
+
+static Segment *pop_recycled(AllocateScheduler *scheduler)
+{
+	Segment *segment = NULL;
+
+	for (size_t i = 0; i < scheduler->n_classes && !segment; i++)
+		segment = g_queue_pop_head(&scheduler->classes[i].pool.recycled);
+	return segment;
+}
+
 static ClassState *largest_ready(AllocateScheduler *scheduler)
 {
 	ClassState *largest = NULL;
@@ -174,8 +220,12 @@ static ClassState *largest_ready(AllocateScheduler *scheduler)
 
 Segment *allocate_scheduler_give_way(AllocateScheduler *scheduler)
 {
-	ClassState *state = largest_ready(scheduler);
+	Segment *recycled = pop_recycled(scheduler);
+	ClassState *state;
 
+	if (recycled)
+		return recycled;
+	state = largest_ready(scheduler);
 	if (!state)
 		return NULL;
 	class_state_count(state, ALLOC_GAVE_WAY);
@@ -189,7 +239,8 @@ Segment *allocate_scheduler_drain(AllocateScheduler *scheduler, size_t nth_class
 	SegmentPool *pool = &scheduler->classes[nth_class].pool;
 
 	segment_pool_drain(pool);
-	return segment_pool_take(pool);
+	Segment *segment = segment_pool_take(pool);
+	return segment ? segment : g_queue_pop_head(&pool->recycled);
 }
 
 void allocate_scheduler_fill(AllocateScheduler *scheduler, size_t nth_class)
@@ -198,10 +249,11 @@ void allocate_scheduler_fill(AllocateScheduler *scheduler, size_t nth_class)
 	cond_signal(&scheduler->work);
 }
 
-bool allocate_scheduler_has_ready(const AllocateScheduler *scheduler)
+bool allocate_scheduler_can_give_way(const AllocateScheduler *scheduler)
 {
 	for (size_t i = 0; i < scheduler->n_classes; i++)
-		if (segment_pool_ready(&scheduler->classes[i].pool) > 0)
+		if (segment_pool_ready(&scheduler->classes[i].pool) > 0 ||
+		    !g_queue_is_empty(&scheduler->classes[i].pool.recycled))
 			return true;
 	return false;
 }
@@ -240,12 +292,13 @@ static AllocateRequest *next_waiting(AllocateScheduler *scheduler)
 	return oldest;
 }
 
-static bool start(AllocateScheduler *scheduler, AllocateRequest *request, Work *work)
+static bool start(AllocateScheduler *scheduler, ClassState *state, AllocateRequest *request, Work *work)
 {
 	request->state = ALLOCATE_PREPARING;
 	request->started_ns = now_ns(scheduler);
 	g_queue_push_tail_link(&scheduler->preparing, &request->work_link);
 	work->request = request;
+	work->recycled = g_queue_pop_head(&state->pool.recycled);
 	return true;
 }
 
@@ -260,7 +313,7 @@ static bool next_urgent(AllocateScheduler *scheduler, Work *work)
 	allocate_waiting_dequeue(scheduler, state, request);
 	scheduler->n_urgent++;
 	state->pool.n_promised++;
-	return start(scheduler, request, work);
+	return start(scheduler, state, request, work);
 }
 
 static bool may_begin_for_nobody(const AllocateScheduler *scheduler)
@@ -305,7 +358,7 @@ static bool next_ahead(AllocateScheduler *scheduler, Work *work)
 	scheduler->n_background++;
 	state->pool.n_coming++;
 	state->pool.last_turn = ++scheduler->last_serial;
-	return start(scheduler,
+	return start(scheduler, state,
 		     allocate_request_new(state->pool.class, NULL, state->pool.last_turn, now_ns(scheduler)),
 		     work);
 }

@@ -62,6 +62,8 @@ typedef struct AllocateScheduler {
 /* A piece of work: a request to be prepared, or else a segment to be released or discarded. */
 typedef struct Work {
 	AllocateRequest *request;
+	/* To be renewed for it, or NULL. */
+	Segment *recycled;
 	Segment *retired;
 	Segment *surplus;
 } Work;
@@ -86,7 +88,13 @@ AllocateRequest *allocate_scheduler_refuse(AllocateScheduler *scheduler, const S
 void allocate_scheduler_give_back(AllocateScheduler *scheduler, Segment *segment);
 /* A segment that was published, or a cold one that will not be: it is to be released. */
 void allocate_scheduler_retire(AllocateScheduler *scheduler, Segment *segment);
-/* A ready segment that is to make room, the largest first, or NULL. */
+/* Whether a file that is about to be removed should become a segment again: then it is waited for ... */
+bool allocate_scheduler_claim(AllocateScheduler *scheduler, const SegmentClass *class);
+/* ... until here it is, or NULL: it cannot. */
+void allocate_scheduler_recycle(AllocateScheduler *scheduler, const SegmentClass *class, Segment *segment);
+/* One of the class that was to be released, and now is the caller's to release; or NULL. */
+Segment *allocate_scheduler_take_retired(AllocateScheduler *scheduler, const SegmentClass *class);
+/* A segment that is to make room, or NULL: one that is to be renewed, or else a ready one, the largest first. */
 Segment *allocate_scheduler_give_way(AllocateScheduler *scheduler);
 
 /* The next piece of work, if there is one that may begin. A request comes with a reference. */
@@ -102,6 +110,6 @@ int64_t allocate_scheduler_mind(AllocateScheduler *scheduler);
  * there is none any more. And: all that is wanted is prepared. */
 Segment *allocate_scheduler_drain(AllocateScheduler *scheduler, size_t nth_class);
 void allocate_scheduler_fill(AllocateScheduler *scheduler, size_t nth_class);
-bool allocate_scheduler_has_ready(const AllocateScheduler *scheduler);
+bool allocate_scheduler_can_give_way(const AllocateScheduler *scheduler);
 
 AllocStatus allocate_scheduler_status(AllocateScheduler *scheduler, size_t nth_class);

@@ -81,6 +81,9 @@ AllocateService *allocate_service_free(AllocateService *service)
 	for (size_t i = 0; i < scheduler->n_classes; i++)
 		while ((segment = segment_pool_take(&scheduler->classes[i].pool)))
 			service->provider->release(service->provider, segment);
+	for (size_t i = 0; i < scheduler->n_classes; i++)
+		while ((segment = g_queue_pop_head(&scheduler->classes[i].pool.recycled)))
+			service->provider->discard(service->provider, segment);
 	allocate_scheduler_deinit(scheduler);
 	remover_deinit(&service->remover);
 	cond_deinit(&service->round);
@@ -95,7 +98,7 @@ static bool is_waited_for(AllocateService *service, const AllocateRequest *reque
 	return allocate_request_has_waiter(request);
 }
 
-static int prepare_for(AllocateService *service, AllocateRequest *request, Segment **ret_segment)
+static int prepare_new(AllocateService *service, AllocateRequest *request, Segment **ret_segment)
 {
 	SegmentProvider *provider = service->provider;
 	int r = 0;
@@ -113,10 +116,40 @@ static int prepare_for(AllocateService *service, AllocateRequest *request, Segme
 	return r;
 }
 
-static void prepare(AllocateService *service, AllocateRequest *request)
+/* The counters need no lock. */
+static void count(AllocateService *service, const SegmentClass *class, AllocCounter counter)
 {
+	class_state_count(allocate_scheduler_class(&service->scheduler, class), counter);
+}
+
+/* It needs no space; but while that is scarce, it is needed by others. */
+static int renew(AllocateService *service, AllocateRequest *request, Segment *recycled)
+{
+	SegmentProvider *provider = service->provider;
+
+	if (request->path || provider->check_space(provider, 0) == 0)
+		return provider->renew(provider, recycled, &request->cancel);
+	provider->discard(provider, recycled);
+	return -ENOSPC;
+}
+
+static int prepare_for(AllocateService *service, const Work *work, Segment **ret_segment)
+{
+	if (!work->recycled)
+		return prepare_new(service, work->request, ret_segment);
+	if (renew(service, work->request, work->recycled) == 0) {
+		*ret_segment = work->recycled;
+		return 0;
+	}
+	count(service, work->request->class, ALLOC_NOT_RECYCLED);
+	return prepare_new(service, work->request, ret_segment);
+}
+
+static void prepare(AllocateService *service, const Work *work)
+{
+	AllocateRequest *request = work->request;
 	Segment *segment = NULL;
-	int r = prepare_for(service, request, &segment);
+	int r = prepare_for(service, work, &segment);
 
 	mutex_lock(&service->lock);
 	allocate_scheduler_finish(&service->scheduler, request, r, segment);
@@ -146,7 +179,7 @@ static bool work_once(AllocateService *service)
 		return false;
 	mutex_unlock(&service->lock);
 	if (work.request)
-		prepare(service, work.request);
+		prepare(service, &work);
 	else
 		clean_up(service, &work);
 	mutex_lock(&service->lock);
@@ -207,7 +240,7 @@ static void *timekeeper_run(void *arg)
 			mutex_lock(&service->lock);
 			continue;
 		}
-		if (allocate_scheduler_has_ready(&service->scheduler)) {
+		if (allocate_scheduler_can_give_way(&service->scheduler)) {
 			if (now_ns >= space_ns) {
 				space_ns = now_ns + SPACE_INTERVAL_NS;
 				mind_space_locked(service);
@@ -331,7 +364,7 @@ int allocate_service_publish(AllocateService *service, Segment *segment, const S
 	int r = service->provider->publish(service->provider, segment, target);
 
 	if (r == 0 && !segment->cold)
-		alloc_counters_add(&allocate_scheduler_class(&service->scheduler, segment->class)->pool.counters, ALLOC_TAKEN, 1);
+		count(service, segment->class, ALLOC_TAKEN);
 	return r;
 }
 
@@ -361,6 +394,40 @@ void allocate_service_retire(AllocateService *service, Segment *segment)
 {
 	MUTEX_SCOPE(&service->lock);
 	allocate_scheduler_retire(&service->scheduler, segment);
+}
+
+/* It may be one of those, and our own mapping in the way. */
+static void release_retired(AllocateService *service, const SegmentClass *class)
+{
+	Segment *segment;
+
+	do {
+		mutex_lock(&service->lock);
+		segment = allocate_scheduler_take_retired(&service->scheduler, class);
+		mutex_unlock(&service->lock);
+		if (segment)
+			service->provider->release(service->provider, segment);
+	} while (segment);
+}
+
+bool allocate_service_claim(AllocateService *service, const SegmentClass *class)
+{
+	/* While space is scarce, it is others who need it. */
+	if (service->provider->check_space(service->provider, 0) < 0)
+		return false;
+	mutex_lock(&service->lock);
+	bool is_wanted = allocate_scheduler_claim(&service->scheduler, class);
+	mutex_unlock(&service->lock);
+
+	if (is_wanted)
+		release_retired(service, class);
+	return is_wanted;
+}
+
+void allocate_service_recycle(AllocateService *service, const SegmentClass *class, Segment *segment)
+{
+	MUTEX_SCOPE(&service->lock);
+	allocate_scheduler_recycle(&service->scheduler, class, segment);
 }
 
 bool allocate_service_give_way(AllocateService *service)

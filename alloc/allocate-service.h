@@ -58,6 +58,11 @@ void allocate_service_give_back(AllocateService *service, Segment *segment);
 /* Consumes a published segment; what is slow about it (unmapping) happens in the background. */
 void allocate_service_retire(AllocateService *service, Segment *segment);
 
+/* Whether a file of the class that is about to lose its last name should become a segment again. Then recycle has to
+ * follow, with what it has become: a segment to be renewed, or NULL if it cannot. */
+bool allocate_service_claim(AllocateService *service, const SegmentClass *class);
+void allocate_service_recycle(AllocateService *service, const SegmentClass *class, Segment *segment);
+
 /* Makes space: waits for the burials under way, or if there are none, removes one ready segment, the largest first. False
  * if there is none either. */
 bool allocate_service_give_way(AllocateService *service);

@@ -71,6 +71,14 @@ static int class_providers_check_space(SegmentProvider *base, uint64_t bytes)
 	return providers->file->check_space(providers->file, bytes);
 }
 
+/* No class that has a module recycles (alloc/recycled-file.h). */
+static int class_providers_renew(SegmentProvider *base, Segment *segment, const atomic_bool *cancel)
+{
+	ClassProviders *providers = (ClassProviders *)base;
+
+	return providers->file->renew(providers->file, segment, cancel);
+}
+
 static SegmentProvider *load(ClassProviders *providers, const char *dir, const char *name,
 			     FileProvider *file, const Log *log)
 {
@@ -112,6 +120,7 @@ ClassProviders *class_providers_new(const ClassRules *rules, const char *dir, Fi
 		.discard = class_providers_discard,
 		.release = class_providers_release,
 		.check_space = class_providers_check_space,
+		.renew = class_providers_renew,
 	};
 	providers->rules = rules;
 	providers->file = file_provider_base(file);

@@ -52,7 +52,9 @@ void class_state_note_prepared(ClassState *state, const AllocateRequest *request
 	/* To go slowly on purpose is not to be slow. */
 	uint64_t us = us_between(request->started_ns + segment->paused_ns, now_ns);
 
-	class_state_count(state, segment->adopted ? ALLOC_ADOPTED : ALLOC_PREPARED);
+	class_state_count(state, segment->adopted  ? ALLOC_ADOPTED :
+				 segment->recycled ? ALLOC_RECYCLED :
+						     ALLOC_PREPARED);
 	alloc_times_add(&state->prepare_times, us);
 	if (segment->lock_error < 0)
 		class_state_count(state, ALLOC_LOCK_FAILURES);

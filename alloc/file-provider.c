@@ -8,6 +8,7 @@
 #include <sys/random.h>
 
 #include "alloc/cleanup.h"
+#include "alloc/recycled-file.h"
 #include "alloc/segment-name.h"
 #include "alloc/segment-trailer.h"
 #include "alloc/sync.h"
@@ -363,6 +364,61 @@ static int file_provider_prepare(SegmentProvider *base, const SegmentClass *clas
 	return r == -ENOENT ? prepare_new(provider, class, cancel, ret_segment) : r;
 }
 
+int file_provider_keep(FileProvider *provider, int dir_fd, const char *name, char ret_name[SEGMENT_NAME_SIZE])
+{
+	segment_name_recycled(ret_name, atomic_fetch_add(&provider->next_serial, 1));
+	return provider->sys->linkat(provider->sys, dir_fd, name, provider->dir->segments_fd, ret_name);
+}
+
+void file_provider_drop(FileProvider *provider, const char *name)
+{
+	int r = provider->sys->unlinkat(provider->sys, provider->dir->segments_fd, name, 0);
+
+	if (r < 0 && r != -ENOENT)
+		log_warning(provider->log, "pool: cannot remove %s: %s; the next mount does", name, g_strerror(-r));
+}
+
+int file_provider_take_over(FileProvider *provider, const SegmentClass *class, const char *name, ino_t ino,
+			    Segment **ret_segment)
+{
+	int fd = recycled_file_open(provider->sys, provider->dir->segments_fd, name, ino, class);
+	Segment *segment;
+
+	if (fd < 0)
+		return fd;
+	segment = segment_new(class);
+	segment->fd = fd;
+	segment->recycled = true;
+	segment->uid = geteuid();
+	segment->gid = getegid();
+	g_strlcpy(segment->name, name, sizeof(segment->name));
+	hold(provider, class->size_bytes);
+	*ret_segment = segment;
+	return 0;
+}
+
+static int file_provider_renew(SegmentProvider *base, Segment *segment, const atomic_bool *cancel)
+{
+	FileProvider *provider = file_provider(base);
+	char name[SEGMENT_NAME_SIZE];
+	WarmStint stint;
+	int r;
+
+	name_when_ready(segment, name);
+	warm_stint_begin(&stint, provider->config.pace, cancel);
+	r = recycled_file_renew(provider->sys, segment->fd, segment->class, name, &stint);
+	warm_stint_end(&stint);
+	if (r == 0)
+		r = file_provider_finish(provider, segment, cancel);
+	segment->paused_ns += stint.paused_ns;
+	if (r < 0) {
+		log_debug(provider->log, "class %s: %s cannot be used again: %s", segment->class->name,
+			  segment->name, g_strerror(-r));
+		file_provider_discard(base, segment);
+	}
+	return r;
+}
+
 /* Reserves, so that a full disk is an error now and not a SIGBUS later, but writes nothing. */
 static int reserve_blocks(const Sys *sys, int fd, const SegmentClass *class)
 {
@@ -500,6 +556,7 @@ FileProvider *file_provider_new(PoolDir *dir, const Sys *sys, const FileProvider
 		.discard = file_provider_discard,
 		.release = file_provider_release,
 		.check_space = file_provider_check_space,
+		.renew = file_provider_renew,
 	};
 	provider->dir = dir;
 	provider->sys = sys;

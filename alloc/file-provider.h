@@ -47,5 +47,18 @@ int file_provider_adopt(FileProvider *provider, const SegmentClass *class, const
 int file_provider_create(FileProvider *provider, const SegmentClass *class, Segment **ret_segment);
 int file_provider_finish(FileProvider *provider, Segment *segment, const atomic_bool *cancel);
 
-/* Blocks held by the pool: ready, in the making, or still to be adopted. Bytes. Any thread. */
+/*
+ * A file that an application removes is kept for the pool in three steps: keep gives it a second name there, so that it
+ * outlives its own; when that has gone, take_over makes it a segment that is to be renewed; if there is nothing to be
+ * taken over, or that fails, drop removes the second name.
+ */
+
+/* `name` is in the directory `dir_fd`. 0 or -errno. */
+int file_provider_keep(FileProvider *provider, int dir_fd, const char *name, char ret_name[SEGMENT_NAME_SIZE]);
+/* `ino` is what was removed. -EBUSY if somebody has it open or mapped, or another -errno. */
+int file_provider_take_over(FileProvider *provider, const SegmentClass *class, const char *name, ino_t ino,
+			    Segment **ret_segment);
+void file_provider_drop(FileProvider *provider, const char *name);
+
+/* Blocks held by the pool: ready, in the making, or still to be adopted or renewed. Bytes. Any thread. */
 uint64_t file_provider_held_bytes(FileProvider *provider);

@@ -254,6 +254,10 @@ static void judge_segment(Stock *stock, const char *name)
 		else
 			g_queue_push_tail(&stock->dir->adoptable, g_strdup(name));
 		break;
+	case SEGMENT_NAME_RECYCLED:
+		/* The application's name for it may still be there, and stays. */
+		remove_leftover(stock->dir, name, "not used again yet");
+		break;
 	case SEGMENT_NAME_FOREIGN:
 		report_foreign(stock->dir, "/" SEGMENTS_NAME, name);
 		break;

@@ -90,6 +90,7 @@ SegmentClass *segment_class_new(const char *name)
 		.commit_least_pages = DEFAULT_LEAST_PAGES,
 		.flush_interval_ms = DEFAULT_FLUSH_INTERVAL_MS,
 		.transient_flush_least_pages = DEFAULT_LEAST_PAGES,
+		.recycle = true,
 		.given = given_options_new(),
 	};
 	return class;
@@ -191,6 +192,11 @@ static char *set_flush(SegmentClass *class, const char *value)
 static char *set_lock(SegmentClass *class, const char *value)
 {
 	return parse_switch(value, "on", "off", "not a switch", &class->lock);
+}
+
+static char *set_recycle(SegmentClass *class, const char *value)
+{
+	return parse_switch(value, "on", "off", "not a switch", &class->recycle);
 }
 
 static char *set_kind(SegmentClass *class, const char *value)
@@ -366,6 +372,7 @@ static const ClassOption OPTIONS[] = {
 	{ "commit_least_pages", set_commit_least_pages, "a number of pages from 0 to 1048576", "4" },
 	{ "flush_interval", set_flush_interval, "milliseconds, or a number with ms or s, from 1ms to 3600s", "500" },
 	{ "transient_flush_least_pages", set_transient_flush_least_pages, "a number of pages from 0 to 1048576", "4" },
+	{ "recycle", set_recycle, SWITCH_ALLOWED, "on" },
 	{ "provider", set_provider, "file, or a name of at most 64 letters, digits, - and _", "file" },
 };
 

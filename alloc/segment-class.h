@@ -86,6 +86,8 @@ typedef struct SegmentClass {
 	unsigned commit_least_pages;
 	unsigned flush_interval_ms;
 	unsigned transient_flush_least_pages;
+	/* Whether files that applications remove become segments again. Default. */
+	bool recycle;
 	/* The name of the module that makes its segments. NULL (default): the built-in provider does. */
 	char *provider;
 	/* What was set, and where. */

@@ -10,6 +10,11 @@ void segment_name_warming(char name[SEGMENT_NAME_SIZE], uint64_t serial)
 	snprintf(name, SEGMENT_NAME_SIZE, "warming-%016" PRIx64, serial);
 }
 
+void segment_name_recycled(char name[SEGMENT_NAME_SIZE], uint64_t serial)
+{
+	snprintf(name, SEGMENT_NAME_SIZE, "recycled-%016" PRIx64, serial);
+}
+
 static void ready_name(char name[SEGMENT_NAME_SIZE], const SegmentNameParts *parts)
 {
 	snprintf(name, SEGMENT_NAME_SIZE, "ready-%s-%" PRIu64 "-%" PRIu64 "-%016" PRIx64,
@@ -56,6 +61,9 @@ SegmentNameType segment_name_parse(const char *name, SegmentNameParts *ret_parts
 	if (sscanf(name, "warming-%" SCNx64, &parts.serial) == 1) {
 		type = SEGMENT_NAME_WARMING;
 		segment_name_warming(again, parts.serial);
+	} else if (sscanf(name, "recycled-%" SCNx64, &parts.serial) == 1) {
+		type = SEGMENT_NAME_RECYCLED;
+		segment_name_recycled(again, parts.serial);
 	} else if (parse_ready(name, &parts)) {
 		type = SEGMENT_NAME_READY;
 		ready_name(again, &parts);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Names in the pool directory. A ready one says everything that decides whether it may serve a class:
- * `ready-KIND-SIZE-FOLIO-SERIAL`, with 0 for the folio where nothing was written ahead; one that is being made is `warming-SERIAL`. Numbers are
+ * `ready-KIND-SIZE-FOLIO-SERIAL`, with 0 for the folio where nothing was written ahead; one that is being made is `warming-SERIAL`, and one
+ * that an application has removed, to be used again, `recycled-SERIAL`. Numbers are
  * decimal, the serial is 16 hex digits.
  */
 #pragma once
@@ -14,6 +15,7 @@
 typedef enum SegmentNameType {
 	SEGMENT_NAME_WARMING,
 	SEGMENT_NAME_READY,
+	SEGMENT_NAME_RECYCLED,
 	/* Not a name that warmfs gives. */
 	SEGMENT_NAME_FOREIGN,
 } SegmentNameType;
@@ -26,10 +28,11 @@ typedef struct SegmentNameParts {
 } SegmentNameParts;
 
 void segment_name_warming(char name[SEGMENT_NAME_SIZE], uint64_t serial);
+void segment_name_recycled(char name[SEGMENT_NAME_SIZE], uint64_t serial);
 void segment_name_ready(char name[SEGMENT_NAME_SIZE], const SegmentClass *class, uint64_t serial);
 
-/* Strict: only what the two functions above write is not foreign. Fills ret_parts for
- * SEGMENT_NAME_READY, and its serial for SEGMENT_NAME_WARMING. */
+/* Strict: only what the functions above write is not foreign. Fills ret_parts for
+ * SEGMENT_NAME_READY, and its serial for the others. */
 SegmentNameType segment_name_parse(const char *name, SegmentNameParts *ret_parts);
 
 /* Whether a ready segment of that name can serve the class. */

@@ -17,11 +17,13 @@ void segment_pool_init(SegmentPool *pool, const SegmentClass *class)
 	if (class->ahead_auto)
 		pool->depth = MIN(class->ahead, class->max_ahead);
 	g_queue_init(&pool->ready);
+	g_queue_init(&pool->recycled);
 }
 
 void segment_pool_deinit(SegmentPool *pool)
 {
 	g_assert(g_queue_is_empty(&pool->ready));
+	g_assert(g_queue_is_empty(&pool->recycled));
 }
 
 Segment *segment_pool_take(SegmentPool *pool)
@@ -78,6 +80,11 @@ unsigned segment_pool_wants(const SegmentPool *pool, int64_t now_ns)
 unsigned segment_pool_lacks(const SegmentPool *pool, uint64_t live_bytes, int64_t now_ns)
 {
 	return MIN(segment_pool_wants(pool, now_ns), segment_pool_room(pool, live_bytes));
+}
+
+bool segment_pool_wants_recycled(const SegmentPool *pool, uint64_t live_bytes, int64_t now_ns)
+{
+	return segment_pool_lacks(pool, live_bytes, now_ns) > pool->n_recycling + pool->recycled.length;
 }
 
 static int compare(uint64_t a, uint64_t b)

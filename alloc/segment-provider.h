@@ -78,6 +78,9 @@ struct SegmentProvider {
 	/* Checks that the filesystem can give `bytes` for one more segment and keep its reserve. 0 or -ENOSPC.
 	 * Always the built-in provider's: a module's is not called. */
 	int (*check_space)(SegmentProvider *provider, uint64_t bytes);
+	/* Makes a ready segment of what was a file that an application has removed (it has a name in the pool, and a
+	 * descriptor). Consumes it on failure. Always the built-in provider's, for the classes that have no module. */
+	int (*renew)(SegmentProvider *provider, Segment *segment, const atomic_bool *cancel);
 };
 
 #define SEGMENT_PROVIDER_ABI UINT32_C(1)

@@ -29,6 +29,8 @@ typedef struct Segment {
 	mode_t mode;
 	/* Found in the pool directory at start, not made by this process. */
 	bool adopted;
+	/* Made of a file that an application had removed. */
+	bool recycled;
 	/* Not warmed: a create's wait was over. It never goes to the pool. */
 	bool cold;
 	/* Whether its mapping is locked in memory, then which file's that is (alloc/segment-locks.h); why it is not though

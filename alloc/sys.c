@@ -3,10 +3,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <linux/ioprio.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <glib.h>
@@ -129,6 +132,45 @@ static int kernel_set_lease(const Sys *sys, int fd, int type)
 {
 	(void)sys;
 	return NEGATIVE_ERRNO(fcntl(fd, F_SETLEASE, type));
+}
+
+static int kernel_get_lease(const Sys *sys, int fd)
+{
+	int type = fcntl(fd, F_GETLEASE);
+
+	(void)sys;
+	return type < 0 ? -errno : type;
+}
+
+static ssize_t kernel_flistxattr(const Sys *sys, int fd, char *names, size_t size)
+{
+	ssize_t n = flistxattr(fd, names, size);
+
+	(void)sys;
+	return n < 0 ? -errno : n;
+}
+
+static int kernel_fremovexattr(const Sys *sys, int fd, const char *name)
+{
+	(void)sys;
+	return NEGATIVE_ERRNO(fremovexattr(fd, name));
+}
+
+/* What ext4 sets by itself: extents, and more than 2 TiB. */
+#define OWN_FLAGS (FS_EXTENT_FL | 0x00040000)
+
+static int kernel_has_flags(const Sys *sys, int fd)
+{
+	struct fsxattr extended = { .fsx_projid = 0 };
+	int flags = 0;
+
+	(void)sys;
+	/* Where there is no such call, there are no flags. */
+	if (ioctl(fd, FS_IOC_GETFLAGS, &flags) < 0 && errno != ENOTTY && errno != EOPNOTSUPP)
+		return -errno;
+	if (ioctl(fd, FS_IOC_FSGETXATTR, &extended) < 0 && errno != ENOTTY && errno != EOPNOTSUPP)
+		return -errno;
+	return (flags & ~OWN_FLAGS) || extended.fsx_projid != 0;
 }
 
 static int kernel_mmap_shared(const Sys *sys, int fd, size_t length, void **ret_map)
@@ -268,6 +310,10 @@ const Sys sys_kernel = {
 	.fchmod = kernel_fchmod,
 	.futimens = kernel_futimens,
 	.set_lease = kernel_set_lease,
+	.get_lease = kernel_get_lease,
+	.flistxattr = kernel_flistxattr,
+	.fremovexattr = kernel_fremovexattr,
+	.has_flags = kernel_has_flags,
 	.mmap_shared = kernel_mmap_shared,
 	.munmap = kernel_munmap,
 	.mlock = kernel_mlock,

@@ -35,6 +35,12 @@ struct Sys {
 	int (*futimens)(const Sys *sys, int fd, const struct timespec times[2]);
 	/* fcntl's F_SETLEASE: F_WRLCK or F_UNLCK. The process must ignore SIGIO. */
 	int (*set_lease)(const Sys *sys, int fd, int type);
+	/* F_GETLEASE: once somebody breaks it, what he leaves. */
+	int (*get_lease)(const Sys *sys, int fd);
+	ssize_t (*flistxattr)(const Sys *sys, int fd, char *names, size_t size);
+	int (*fremovexattr)(const Sys *sys, int fd, const char *name);
+	/* 1 if the file has flags (as of chattr) or a project, which a new file does not have; else 0. */
+	int (*has_flags)(const Sys *sys, int fd);
 	int (*mmap_shared)(const Sys *sys, int fd, size_t length, void **ret_map);
 	int (*munmap)(const Sys *sys, void *map, size_t length);
 	int (*mlock)(const Sys *sys, void *map, size_t length);

@@ -75,7 +75,7 @@ static int write_chunk(const Sys *sys, int fd, const char *zeroes, size_t write_
 	return r;
 }
 
-static int write_zeroes(const Sys *sys, int fd, const SegmentClass *class, WarmStint *stint)
+int warmer_overwrite(const Sys *sys, int fd, const SegmentClass *class, WarmStint *stint)
 {
 	uint64_t flush_bytes = (uint64_t)class->flush_least_pages * sys->page_bytes(sys);
 	/* Of whole writes. */
@@ -121,7 +121,7 @@ static int fill_warm(const Sys *sys, int fd, const SegmentClass *class, WarmStin
 	if (!is_unsupported(r))
 		return r;
 	r = sys->fallocate(sys, fd, 0, 0, class->size_bytes);
-	return r == 0 || is_unsupported(r) ? write_zeroes(sys, fd, class, stint) : r;
+	return r == 0 || is_unsupported(r) ? warmer_overwrite(sys, fd, class, stint) : r;
 }
 
 /* Unwritten blocks read as zeroes. They have to be there: a full disk is an error now, and not a SIGBUS later. */
@@ -129,7 +129,7 @@ static int fill_cold(const Sys *sys, int fd, const SegmentClass *class, WarmStin
 {
 	int r = sys->fallocate(sys, fd, 0, 0, class->size_bytes);
 
-	return is_unsupported(r) ? write_zeroes(sys, fd, class, stint) : r;
+	return is_unsupported(r) ? warmer_overwrite(sys, fd, class, stint) : r;
 }
 
 /* A filesystem that cannot reserve gives an empty file: still right, only not prepared. */

@@ -14,6 +14,9 @@
  * leaves nothing of the pool's to flush. */
 int warmer_fill(const Sys *sys, int fd, const SegmentClass *class, WarmStint *stint);
 
+/* Writes zeroes over all of a file that has the class's size. Not durable on return. */
+int warmer_overwrite(const Sys *sys, int fd, const SegmentClass *class, WarmStint *stint);
+
 /* Has the pages of a shared mapping in the page cache and in this process's page table. `from_disk`: they may have to be
  * read first. */
 int warmer_populate(const Sys *sys, void *map, size_t length, bool from_disk, WarmStint *stint);

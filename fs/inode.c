@@ -69,6 +69,7 @@ int inode_table_init(InodeTable *table, int root_fd)
 		return -errno;
 	slot_table_init(&table->slots, sizeof(Inode));
 	mutex_init(&table->lock);
+	cond_init(&table->closed);
 	table->by_identity = g_hash_table_new(identity_hash, identity_equal);
 	table->next_generation = 1;
 	table->grave_fd = grave_fd;
@@ -97,6 +98,7 @@ void inode_table_deinit(InodeTable *table)
 	g_hash_table_foreach_remove(table->by_identity, free_each, table);
 	g_clear_pointer(&table->by_identity, g_hash_table_unref);
 	close(table->grave_fd);
+	cond_deinit(&table->closed);
 	mutex_deinit(&table->lock);
 	slot_table_deinit(&table->slots);
 }
@@ -163,17 +165,17 @@ static int replace_fd(InodeTable *table, Inode *inode, bool keep)
 	return keep ? steal_fd(&kept) : 0;
 }
 
-int inode_table_bury(InodeTable *table, dev_t dev, ino_t ino, bool keep)
+int inode_table_bury(InodeTable *table, dev_t dev, ino_t ino, bool keep, int64_t until_ns)
 {
 	Inode key = { .dev = dev, .ino = ino }, *inode;
 	int r;
 
 	MUTEX_SCOPE(&table->lock);
-	inode = g_hash_table_lookup(table->by_identity, &key);
+	while ((inode = g_hash_table_lookup(table->by_identity, &key)) && inode->n_handles > 0)
+		if (monotonic_ns() >= until_ns || !cond_wait_until(&table->closed, &table->lock, until_ns))
+			return -EBUSY;
 	if (!inode)
 		return -ENOENT;
-	if (inode->n_handles > 0)
-		return -EBUSY;
 	r = replace_fd(table, inode, keep);
 	if (r < 0)
 		return r;
@@ -193,6 +195,7 @@ void inode_table_release(InodeTable *table, Inode *inode)
 	auto_fd fd = -1;
 
 	MUTEX_SCOPE(&table->lock);
-	inode->n_handles--;
+	if (--inode->n_handles == 0)
+		cond_broadcast(&table->closed);
 	fd = free_if_unused_locked(table, inode);
 }

@@ -57,6 +57,8 @@ typedef struct InodeTable {
 	/* Protected by lock. (dev, ino) -> Inode; the inodes are their own keys. */
 	GHashTable *by_identity;
 	uint64_t next_generation;
+	/* For those who would bury an inode: one was closed. */
+	Cond closed;
 	/* Immutable: an empty file without a name. */
 	int grave_fd;
 } InodeTable;
@@ -82,8 +84,9 @@ void inode_table_forget(InodeTable *table, Inode *inode, uint64_t n_lookups);
 
 /* A file has lost its last name. If nobody has it open, its space is free when this returns, and not only when the
  * kernel gets to forgetting it; or with `keep`, when the O_PATH descriptor that is returned is closed. Else returns 0; -EBUSY
- * if somebody has it open, -ENOENT if the kernel does not know it, or another -errno. */
-int inode_table_bury(InodeTable *table, dev_t dev, ino_t ino, bool keep);
+ * if somebody has it open at `until_ns` (monotonic; the kernel tells of a close a little after it), -ENOENT if the kernel does
+ * not know it, or another -errno. */
+int inode_table_bury(InodeTable *table, dev_t dev, ino_t ino, bool keep, int64_t until_ns);
 
 /* Keep the record alive for an open handle. */
 void inode_table_hold(InodeTable *table, Inode *inode);

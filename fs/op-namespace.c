@@ -10,6 +10,7 @@
 
 #include "fs/ops.h"
 #include "fs/ownership.h"
+#include "fs/removal.h"
 #include "fs/reply.h"
 
 static void reply_lookup(fuse_req_t req, Inode *parent, const char *name)
@@ -148,55 +149,21 @@ void op_link(fuse_req_t req, fuse_ino_t nodeid, fuse_ino_t new_parent, const cha
 		reply_lookup(req, directory, new_name);
 }
 
-/* The file whose last name this is; st_nlink is 0 if there is none such. */
-static struct stat last_name_of(const Fs *fs, int parent_fd, const char *name)
-{
-	struct stat attr;
-
-	if (fstatat(parent_fd, name, &attr, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(attr.st_mode))
-		return (struct stat){ .st_nlink = 0 };
-	fs_patch_attr(fs, parent_fd, name, &attr);
-	if (attr.st_nlink != 1)
-		attr.st_nlink = 0;
-	return attr;
-}
-
-/* From this size on the removal of a file's blocks is felt. */
-#define LARGE_BYTES (4 * 1024 * 1024)
-
-static void bury(Fs *fs, const struct stat *attr)
-{
-	uint64_t bytes = (uint64_t)attr->st_blocks * 512;
-	bool in_background = fs->service && bytes >= LARGE_BYTES;
-	int fd;
-
-	if (attr->st_nlink == 0)
-		return;
-	if (fs->live)
-		live_set_unlinked(fs->live, attr->st_dev, attr->st_ino);
-	segment_locks_let_go(fs->locks, attr->st_dev, attr->st_ino);
-	fd = inode_table_bury(&fs->inodes, attr->st_dev, attr->st_ino, in_background);
-	if (in_background && fd >= 0)
-		allocate_service_bury(fs->service, fd, bytes);
-}
-
 static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name, int flags)
 {
 	Fs *fs = fs_of(req);
-	int parent_fd = fs_inode(fs, parent)->fd;
-	struct stat gone;
+	Inode *directory = fs_inode(fs, parent);
+	Removal removal;
+	int r;
 
 	if (fs_is_hidden(parent, name)) {
 		reply_status(req, -EPERM);
 		return;
 	}
-	gone = last_name_of(fs, parent_fd, name);
-	if (unlinkat(parent_fd, name, flags) < 0) {
-		reply_status(req, -errno);
-		return;
-	}
-	bury(fs, &gone);
-	reply_status(req, 0);
+	removal_begin(fs, directory, name, &removal);
+	r = unlinkat(directory->fd, name, flags) < 0 ? -errno : 0;
+	removal_end(fs, &removal, r == 0);
+	reply_status(req, r);
 }
 
 void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -213,8 +180,9 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t n
 	       const char *new_name, unsigned flags)
 {
 	Fs *fs = fs_of(req);
-	int old_fd = fs_inode(fs, parent)->fd, new_fd = fs_inode(fs, new_parent)->fd;
-	struct stat gone = { .st_nlink = 0 };
+	Inode *directory = fs_inode(fs, parent), *new_directory = fs_inode(fs, new_parent);
+	Removal removal = REMOVAL_OF_NOTHING;
+	int r;
 
 	if (fs_is_hidden(parent, name) || fs_is_hidden(new_parent, new_name)) {
 		reply_status(req, -EPERM);
@@ -222,13 +190,9 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t n
 	}
 	/* With flags nothing is replaced. */
 	if (flags == 0)
-		gone = last_name_of(fs, new_fd, new_name);
-	if (renameat2(old_fd, name, new_fd, new_name, flags) < 0) {
-		reply_status(req, -errno);
-		return;
-	}
+		removal_begin(fs, new_directory, new_name, &removal);
+	r = renameat2(directory->fd, name, new_directory->fd, new_name, flags) < 0 ? -errno : 0;
 	/* Not if it was renamed to itself. */
-	if (gone.st_nlink > 0 && last_name_of(fs, new_fd, new_name).st_ino != gone.st_ino)
-		bury(fs, &gone);
-	reply_status(req, 0);
+	removal_end(fs, &removal, r == 0 && !removal_is_at(&removal, new_directory->fd, new_name));
+	reply_status(req, r);
 }

@@ -891,6 +891,94 @@ static void test_drain(void)
 	fixture_deinit(&f);
 }
 
+static Segment *new_segment(const SegmentClass *class)
+{
+	Segment *segment = g_new0(Segment, 1);
+
+	segment->class = class;
+	segment->recycled = true;
+	return segment;
+}
+
+static void finish_recycled(Fixture *f, const Work *work)
+{
+	allocate_scheduler_finish(&f->scheduler, work->request, 0, work->recycled);
+	allocate_request_unref(work->request);
+	end_list_open(&f->scheduler.ended);
+}
+
+/* As many removed files are kept as the pool wants, and no more; what is to be prepared next is made of them. */
+static void test_recycled(void)
+{
+	Fixture f;
+	AllocateRequest *ahead;
+	Segment *segments[2];
+	Work work;
+
+	fixture_init(&f, 1, "a size=1M ahead=3", NULL);
+	ahead = next_of(&f, 0, NULL);
+	g_assert_true(allocate_scheduler_claim(&f.scheduler, nth_class(&f, 0)));
+	g_assert_true(allocate_scheduler_claim(&f.scheduler, nth_class(&f, 0)));
+	/* One is on its way, and two are about to come. */
+	g_assert_false(allocate_scheduler_claim(&f.scheduler, nth_class(&f, 0)));
+	segments[0] = new_segment(nth_class(&f, 0));
+	allocate_scheduler_recycle(&f.scheduler, nth_class(&f, 0), segments[0]);
+	g_assert_false(allocate_scheduler_claim(&f.scheduler, nth_class(&f, 0)));
+	allocate_scheduler_recycle(&f.scheduler, nth_class(&f, 0), NULL);
+	g_assert_cmpuint(counter(&f, 0, ALLOC_NOT_RECYCLED), ==, 1);
+	g_assert_true(allocate_scheduler_claim(&f.scheduler, nth_class(&f, 0)));
+	segments[1] = new_segment(nth_class(&f, 0));
+	allocate_scheduler_recycle(&f.scheduler, nth_class(&f, 0), segments[1]);
+	finish(&f, ahead, 0);
+
+	for (unsigned i = 0; i < 2; i++) {
+		g_assert_true(allocate_scheduler_next(&f.scheduler, &work));
+		g_assert_true(work.recycled == segments[i]);
+		finish_recycled(&f, &work);
+	}
+	g_assert_cmpuint(counter(&f, 0, ALLOC_RECYCLED), ==, 2);
+	g_assert_cmpuint(counter(&f, 0, ALLOC_PREPARED), ==, 1);
+	g_assert_false(allocate_scheduler_claim(&f.scheduler, nth_class(&f, 0)));
+	g_assert_null(next(&f));
+	fixture_deinit(&f);
+}
+
+/* A create that waits gets one, too; and what is left is the first to make room. */
+static void test_recycled_for_waiting(void)
+{
+	Fixture f;
+	AllocateRequest *ahead, *waiting;
+	Segment *segment;
+	Work work;
+
+	fixture_init(&f, 1, "large size=2M ahead=1", "a size=1M ahead=2 quota=2M", NULL);
+	ahead = next_of(&f, 0, NULL);
+	for (int i = 0; i < 2; i++) {
+		g_assert_true(allocate_scheduler_claim(&f.scheduler, nth_class(&f, 1)));
+		allocate_scheduler_recycle(&f.scheduler, nth_class(&f, 1), new_segment(nth_class(&f, 1)));
+	}
+	waiting = submit(&f, 1, "a/1");
+	g_assert_true(allocate_scheduler_next(&f.scheduler, &work));
+	g_assert_true(work.request == waiting);
+	g_assert_nonnull(work.recycled);
+	finish_recycled(&f, &work);
+	expect_end(waiting, ALLOCATE_READY, 0);
+
+	g_assert_true(allocate_scheduler_can_give_way(&f.scheduler));
+	segment = allocate_scheduler_give_way(&f.scheduler);
+	g_assert_nonnull(segment);
+	g_assert_true(segment->class == nth_class(&f, 1));
+	g_free(segment);
+	g_assert_cmpuint(counter(&f, 1, ALLOC_GAVE_WAY), ==, 0);
+	g_assert_false(allocate_scheduler_can_give_way(&f.scheduler));
+	/* Not beyond the quota: one is out, and one is live. */
+	f.live_bytes = 1 << 20;
+	g_assert_false(allocate_scheduler_claim(&f.scheduler, nth_class(&f, 1)));
+	finish(&f, ahead, 0);
+	f.scheduler.classes[1].pool.n_out--;
+	fixture_deinit(&f);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -922,5 +1010,7 @@ int main(int argc, char **argv)
 	test_add("/allocate-scheduler/quota-used-up", test_quota_used_up);
 	test_add("/allocate-scheduler/ahead-auto", test_ahead_auto);
 	test_add("/allocate-scheduler/drain", test_drain);
+	test_add("/allocate-scheduler/recycled", test_recycled);
+	test_add("/allocate-scheduler/recycled-for-waiting", test_recycled_for_waiting);
 	return g_test_run();
 }

@@ -233,13 +233,13 @@ static void test_refuses(Fixture *fixture, gconstpointer data)
 		  "kind, ahead, max_ahead, timeout, on_timeout, folio, warm, warm_min_size, flush, "
 		  "flush_least_pages, lock, lock_active, linger, quota, slow_ms, transient, "
 		  "transient_pool_size, fast_fail, commit_interval, commit_least_pages, flush_interval, "
-		  "transient_flush_least_pages, provider" },
+		  "transient_flush_least_pages, recycle, provider" },
 		{ "[class a]\nsize[de]=1G\n",
 		  "[class a] size[de]=1G: unknown key; allowed: match, size, kind, ahead, "
 		  "max_ahead, timeout, on_timeout, folio, warm, warm_min_size, flush, flush_least_pages, "
 		  "lock, lock_active, linger, quota, slow_ms, transient, "
 		  "transient_pool_size, fast_fail, commit_interval, commit_least_pages, flush_interval, "
-		  "transient_flush_least_pages, provider" },
+		  "transient_flush_least_pages, recycle, provider" },
 		{ "[warmfs]\nreserve=6%\n", "[warmfs] reserve=6%: not a share; allowed: 5%" },
 		{ "[warmfs]\nfoo=1\n", "[warmfs] foo=1: unknown key; allowed: io_uring, reserve" },
 		{ "[clas a]\n", "[clas a]: unknown group; allowed: [class NAME] and [warmfs]" },

@@ -448,9 +448,16 @@ static void test_half_made(void)
 	write_file(f.dir->segments_fd, empty, "");
 	segment_name_warming(empty, 2);
 	write_file(f.dir->segments_fd, empty, "");
+	/* One that was to be used again, half overwritten, and one whose name the application still has. */
+	segment_name_recycled(empty, 4);
+	write_file(f.dir->segments_fd, empty, "half");
+	segment_name_recycled(empty, 5);
+	write_file(f.dir->segments_fd, empty, "whole");
+	g_assert_cmpint(linkat(f.dir->segments_fd, empty, f.source_fd, "still-there", 0), ==, 0);
 	make_ready(&f, 0, 3, ready);
 	take_stock(&f);
 	g_assert_false(exists(f.dir->segments_fd, name));
+	g_assert_true(exists(f.source_fd, "still-there"));
 	g_assert_cmpuint(test_log_count(&f.log, LOG_LEVEL_NOTICE, name), ==, 1);
 	g_assert_cmpuint(test_count_names(f.dir->segments_fd), ==, 1);
 	g_assert_cmpuint(g_queue_get_length(&f.dir->adoptable), ==, 1);

@@ -55,6 +55,7 @@ static void test_defaults(void)
 	g_assert_false(class->ahead_auto);
 	g_assert_cmpuint(class->max_ahead, ==, 8);
 	g_assert_cmpuint(class->slow_ms, ==, 10);
+	g_assert_true(class->recycle);
 	g_assert_true(class->warm);
 	g_assert_cmpuint(class->warm_min_bytes, ==, 0);
 	g_assert_false(class->flush_async);
@@ -84,7 +85,7 @@ static void test_has_key(void)
 					    "max_ahead", "warm", "warm_min_size", "flush",
 					    "flush_least_pages", "transient", "transient_pool_size",
 					    "fast_fail", "commit_interval", "commit_least_pages",
-					    "flush_interval", "transient_flush_least_pages" };
+					    "flush_interval", "transient_flush_least_pages", "recycle" };
 
 	for (size_t i = 0; i < G_N_ELEMENTS(KEYS); i++)
 		g_assert_true(segment_class_has_key(KEYS[i]));
@@ -186,6 +187,11 @@ static void test_set_numbers(void)
 static void test_set_words(void)
 {
 	g_autoptr(SegmentClass) class = segment_class_new("wal");
+
+	set(class, "recycle", "off");
+	g_assert_false(class->recycle);
+	set(class, "recycle", "on");
+	g_assert_true(class->recycle);
 
 	set(class, "kind", "stream");
 	g_assert_cmpint(class->kind, ==, SEGMENT_KIND_STREAM);
@@ -364,7 +370,7 @@ static void test_refuses_keys(void)
 			"on_timeout, folio, warm, warm_min_size, flush, flush_least_pages, lock, lock_active, "
 			"linger, quota, slow_ms, "
 			"transient, transient_pool_size, fast_fail, commit_interval, commit_least_pages, "
-			"flush_interval, transient_flush_least_pages, provider",
+			"flush_interval, transient_flush_least_pages, recycle, provider",
 			CASES[i].key, guess);
 
 		assert_refused(CASES[i].key, "1", text);

@@ -12,6 +12,8 @@ static void test_names(void)
 
 	segment_name_warming(name, 0xab);
 	g_assert_cmpstr(name, ==, "warming-00000000000000ab");
+	segment_name_recycled(name, 0xab);
+	g_assert_cmpstr(name, ==, "recycled-00000000000000ab");
 	segment_name_ready(name, class, UINT64_MAX);
 	g_assert_cmpstr(name, ==, "ready-mapped-1073741824-65536-ffffffffffffffff");
 	class->warm = false;
@@ -52,6 +54,8 @@ static void test_hostile(void)
 		" warming-00000000000000ab",
 		"warming-00000000000000AB",
 		"warming-ab",
+		"recycled-ab",
+		"recycled-00000000000000AB",
 		"warming- 0000000000000ab",
 		"warming-0x000000000000ab",
 		"warming-+0000000000000ab",
@@ -160,6 +164,7 @@ static void test_mutations(void)
 			break;
 		}
 		case SEGMENT_NAME_WARMING:
+		case SEGMENT_NAME_RECYCLED:
 			g_assert_not_reached();
 		}
 	}

@@ -221,25 +221,25 @@ static void test_bury(void)
 	ino = old->ino;
 	inode_table_hold(f.table, old);
 	g_assert_cmpint(unlinkat(f.root_fd, "a", 0), ==, 0);
-	g_assert_cmpint(inode_table_bury(f.table, dev, ino, true), ==, -EBUSY);
+	g_assert_cmpint(inode_table_bury(f.table, dev, ino, true, 0), ==, -EBUSY);
 	g_assert_false(atomic_load(&old->buried));
 	inode_table_release(f.table, old);
 
-	int fd = inode_table_bury(f.table, dev, ino, true);
+	int fd = inode_table_bury(f.table, dev, ino, true, 0);
 	g_assert_cmpint(fd, >=, 0);
 	g_assert_cmpint(fstat(fd, &attr), ==, 0);
 	g_assert_cmpuint(attr.st_ino, ==, ino);
 	g_assert_true(atomic_load(&old->buried));
 	g_assert_cmpint(fstat(old->fd, &attr), ==, 0);
 	g_assert_cmpuint(attr.st_nlink, ==, 0);
-	g_assert_cmpint(inode_table_bury(f.table, dev, ino, true), ==, -ENOENT);
+	g_assert_cmpint(inode_table_bury(f.table, dev, ino, true, 0), ==, -ENOENT);
 	close(fd);
 
 	make_file(&f, "a");
 	new = lookup(&f, "a");
 	g_assert_true(old != new);
 	g_assert_cmpint(unlinkat(f.root_fd, "a", 0), ==, 0);
-	g_assert_cmpint(inode_table_bury(f.table, new->dev, new->ino, false), ==, 0);
+	g_assert_cmpint(inode_table_bury(f.table, new->dev, new->ino, false, 0), ==, 0);
 	g_assert_true(atomic_load(&new->buried));
 	inode_table_forget(f.table, old, 1);
 	inode_table_forget(f.table, new, 1);

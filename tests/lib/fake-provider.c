@@ -235,6 +235,35 @@ static int fake_check_space(SegmentProvider *base, uint64_t bytes)
 	return leave_locked(provider, FAKE_CHECK_SPACE, NULL, fits ? 0 : -ENOSPC);
 }
 
+static int fake_renew(SegmentProvider *base, Segment *segment, const atomic_bool *cancel)
+{
+	FakeProvider *provider = fake_provider(base);
+	const SegmentClass *class = segment->class;
+	int r;
+
+	mutex_lock(&provider->lock);
+	enter_locked(provider, FAKE_RENEW, class);
+	g_assert_true(g_hash_table_contains(provider->alive, segment));
+	r = pass_gates_locked(provider, class, cancel);
+	if (r == 0)
+		r = fault_locked(provider, FAKE_RENEW, class);
+	leave_locked(provider, FAKE_RENEW, class, r);
+	mutex_unlock(&provider->lock);
+	if (r < 0)
+		fake_discard(base, segment);
+	return r;
+}
+
+Segment *fake_provider_removed(FakeProvider *provider, const SegmentClass *class)
+{
+	Segment *segment = NULL;
+
+	MUTEX_SCOPE(&provider->lock);
+	g_assert_cmpint(make_locked(provider, class, false, &segment), ==, 0);
+	segment->recycled = true;
+	return segment;
+}
+
 FakeProvider *fake_provider_new(void)
 {
 	FakeProvider *provider = g_new0(FakeProvider, 1);
@@ -246,6 +275,7 @@ FakeProvider *fake_provider_new(void)
 		.discard = fake_discard,
 		.release = fake_release,
 		.check_space = fake_check_space,
+		.renew = fake_renew,
 	};
 	mutex_init(&provider->lock);
 	cond_init(&provider->changed);

@@ -22,6 +22,7 @@ typedef enum FakeCall {
 	FAKE_DISCARD,
 	FAKE_RELEASE,
 	FAKE_CHECK_SPACE,
+	FAKE_RENEW,
 	_FAKE_CALL_MAX,
 } FakeCall;
 
@@ -50,6 +51,9 @@ void fake_provider_limit_space(FakeProvider *provider, uint64_t bytes);
 void fake_provider_on_prepare(FakeProvider *provider, FakePrepareFunc func, void *arg);
 /* Gives each segment a descriptor and a shared mapping, for the leak check. */
 void fake_provider_with_pages(FakeProvider *provider);
+
+/* A segment that is to be renewed, as of a file that an application has removed. */
+Segment *fake_provider_removed(FakeProvider *provider, const SegmentClass *class);
 
 /* Calls that were entered, and that have returned, and how many of those well. */
 unsigned fake_provider_entered(FakeProvider *provider, FakeCall call, const SegmentClass *class);

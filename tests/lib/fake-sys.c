@@ -2,6 +2,7 @@
 #include "tests/lib/fake-sys.h"
 
 #include <errno.h>
+#include <fcntl.h>
 
 #ifndef FALLOC_FL_WRITE_ZEROES
 #define FALLOC_FL_WRITE_ZEROES 0x80
@@ -22,6 +23,8 @@ static const char *const NAMES[_FAKE_SYS_CALL_MAX] = {
 	[FAKE_SYS_MLOCK] = "mlock",
 	[FAKE_SYS_MUNLOCK] = "munlock",
 	[FAKE_SYS_SET_IO_IDLE] = "set_io_idle", [FAKE_SYS_IO_STALLED_US] = "io_stalled_us",
+	[FAKE_SYS_GET_LEASE] = "get_lease", [FAKE_SYS_FLISTXATTR] = "flistxattr",
+	[FAKE_SYS_HAS_FLAGS] = "has_flags", [FAKE_SYS_FREMOVEXATTR] = "fremovexattr",
 };
 
 const char *fake_sys_call_name(FakeSysCall call)
@@ -194,6 +197,34 @@ static int fake_set_lease(const Sys *base, int fd, int type)
 	return CONCLUDE(r, set_lease(base, fd, type), 0);
 }
 
+static int fake_get_lease(const Sys *base, int fd)
+{
+	int r = NOTE(.call = FAKE_SYS_GET_LEASE);
+
+	return CONCLUDE(r, get_lease(base, fd), F_WRLCK);
+}
+
+static ssize_t fake_flistxattr(const Sys *base, int fd, char *names, size_t size)
+{
+	int r = NOTE(.call = FAKE_SYS_FLISTXATTR, .length = size);
+
+	return CONCLUDE(r, flistxattr(base, fd, names, size), 0);
+}
+
+static int fake_fremovexattr(const Sys *base, int fd, const char *name)
+{
+	int r = NOTE(.call = FAKE_SYS_FREMOVEXATTR);
+
+	return CONCLUDE(r, fremovexattr(base, fd, name), 0);
+}
+
+static int fake_has_flags(const Sys *base, int fd)
+{
+	int r = NOTE(.call = FAKE_SYS_HAS_FLAGS);
+
+	return CONCLUDE(r, has_flags(base, fd), 0);
+}
+
 static int fake_mmap(const Sys *base, int fd, size_t length, void **ret_map)
 {
 	int r = NOTE(.call = FAKE_SYS_MMAP, .length = length);
@@ -281,6 +312,10 @@ void fake_sys_init(FakeSys *sys, bool with_kernel)
 			.fchmod = fake_fchmod,
 			.futimens = fake_futimens,
 			.set_lease = fake_set_lease,
+			.get_lease = fake_get_lease,
+			.flistxattr = fake_flistxattr,
+			.fremovexattr = fake_fremovexattr,
+			.has_flags = fake_has_flags,
 			.mmap_shared = fake_mmap,
 			.munmap = fake_munmap,
 			.mlock = fake_mlock,
