@@ -295,8 +295,22 @@ static bool flush_is_due(LiveSegment *live, int64_t now_ns)
 	return due;
 }
 
+/* Rolled files that stay open would keep all buffers, and new ones get none. */
+static void give_back_if_idle(LiveSegment *live, int64_t now_ns)
+{
+	LiveBuffer *buffer = &live->buffer;
+	int64_t idle_ns = PATIENT_INTERVALS * live->class->commit_interval_ms * NS_PER_MS;
+
+	MUTEX_SCOPE(&live->lock);
+	if (buffer->memory && !buffer->committing && !is_dirty(buffer) &&
+	    now_ns - buffer->committed_ns >= idle_ns &&
+	    transient_pool_count(live->place->transient, live->class).n_free == 0)
+		live_buffer_give_back_locked(live);
+}
+
 int live_buffer_commit_if_due(LiveSegment *live, int64_t now_ns)
 {
+	give_back_if_idle(live, now_ns);
 	return commit_is_due(live, now_ns) ? commit(live) : 0;
 }
 

@@ -22,7 +22,7 @@
  *
  * It may have a transient buffer, where writes go first (alloc/live-buffer.h). What applications see
  * of it then is the file and that together; whatever else is done with the file, it has all bytes
- * then. It keeps its buffer until it is sealed, or full.
+ * then. It keeps its buffer until it is sealed, or full, or idle while none is free.
  *
  * Sealing cuts the file to its length; from then on it is a plain one, also for those who still
  * have it open. What makes it shorter, or longer than its capacity, seals it.

@@ -244,6 +244,38 @@ static void test_given_back_when_full(void)
 	fixture_deinit(&f);
 }
 
+/* Only when none is free, and when all of it has been in the file for a while. */
+static void test_given_back_when_idle(void)
+{
+	Fixture f;
+	TransientBuffer *others[4];
+	int64_t start_ns;
+
+	fixture_init(&f, "commit_interval=100 commit_least_pages=0");
+	write_at(&f, "hello", 5, 0);
+	start_ns = f.live->buffer.committed_ns + 100 * MS;
+	live_buffer_commit_if_due(f.live, start_ns);
+	g_assert_cmpuint(counts(&f).n_commits, ==, 1);
+	live_buffer_commit_if_due(f.live, start_ns + 5000 * MS);
+	g_assert_true(live_buffer_is_there(f.live));
+	for (int i = 0; i < 4; i++)
+		others[i] = transient_pool_borrow(f.transient.pool, f.transient.class);
+	live_buffer_commit_if_due(f.live, start_ns + 999 * MS);
+	g_assert_true(live_buffer_is_there(f.live));
+	write_at(&f, "more", 4, 5);
+	live_buffer_commit_if_due(f.live, start_ns + 2000 * MS);
+	g_assert_true(live_buffer_is_there(f.live));
+	live_buffer_commit_if_due(f.live, start_ns + 3000 * MS);
+	g_assert_false(live_buffer_is_there(f.live));
+	g_assert_cmpuint(counts(&f).n_free, ==, 1);
+	expect_read(&f, "hellomore", 9);
+	write_at(&f, "!", 1, 9);
+	expect_file(&f, 0, "hellomore!", 10);
+	for (int i = 0; i < 4; i++)
+		transient_pool_give_back(f.transient.pool, others[i]);
+	fixture_deinit(&f);
+}
+
 /* Enough pages after an interval; fewer after ten. */
 static void test_when_it_is_due(void)
 {
@@ -515,6 +547,7 @@ int main(int argc, char **argv)
 	test_add("/live-buffer/whatever-else-settles", test_whatever_else_settles);
 	test_add("/live-buffer/past-its-capacity", test_past_its_capacity);
 	test_add("/live-buffer/given-back-when-full", test_given_back_when_full);
+	test_add("/live-buffer/given-back-when-idle", test_given_back_when_idle);
 	test_add("/live-buffer/when-it-is-due", test_when_it_is_due);
 	test_add("/live-buffer/append-beside-a-commit", test_append_beside_a_commit);
 	test_add("/live-buffer/overwrite-waits-for-a-commit", test_overwrite_waits_for_a_commit);
