@@ -41,7 +41,7 @@ typedef struct AllocateRequest {
 	int64_t submitted_ns;
 	int64_t deadline_ns;
 	Latch latch;
-	/* Set while it is being prepared: that ends early, with -ECANCELED. */
+	/* Set while it is being prepared: that ends early, with -ECANCELED, unless it is cleared before that is seen. */
 	atomic_bool cancel;
 	/* The allocate service's until the latch is open. */
 	AllocateState state;
@@ -53,7 +53,7 @@ typedef struct AllocateRequest {
 	/* While it is in the queue; and how many that came later went first. */
 	GSequenceIter *queue_place;
 	unsigned n_passed_over;
-	/* While it is being prepared, or delayed; and whether a preparation was ended because no worker is left for it. */
+	/* While it is being prepared, or delayed; and whether a preparation is to end because no worker is left for it. */
 	GList work_link;
 	bool given_up;
 	GList waiting_link;

@@ -78,6 +78,11 @@ static uint64_t live_bytes(const AllocateScheduler *scheduler, const ClassState 
 	return scheduler->live->of_class(scheduler->live->arg, class);
 }
 
+unsigned allocate_scheduler_room(const AllocateScheduler *scheduler, const ClassState *state)
+{
+	return segment_pool_room(&state->pool, live_bytes(scheduler, state));
+}
+
 AllocateRequest *allocate_scheduler_submit(AllocateScheduler *scheduler, const SegmentClass *class,
 					   const char *path)
 {
@@ -129,7 +134,7 @@ static void deliver(AllocateScheduler *scheduler, ClassState *state, Segment *se
 		allocate_waiting_end(scheduler, receiver, ALLOCATE_READY, 0);
 		return;
 	}
-	if (!state->pool.drained && segment_pool_room(&state->pool, live_bytes(scheduler, state)) > 0)
+	if (!state->pool.drained && allocate_scheduler_room(scheduler, state) > 0)
 		segment_pool_put(&state->pool, segment);
 	else
 		g_queue_push_tail(&scheduler->surplus, segment);
@@ -269,7 +274,7 @@ static void find_out_who_may_begin(AllocateScheduler *scheduler)
 		ClassState *state = &scheduler->classes[i];
 
 		state->may_begin = state->n_queued > state->pool.n_coming &&
-				   segment_pool_room(&state->pool, live_bytes(scheduler, state)) > 0;
+				   allocate_scheduler_room(scheduler, state) > 0;
 	}
 }
 
@@ -395,9 +400,15 @@ static void fail_waiting(AllocateScheduler *scheduler, ClassState *state, Alloca
 	allocate_waiting_end(scheduler, request, ALLOCATE_FAILED, error);
 }
 
+/* Perhaps somebody has taken it up since, but too late. */
+static bool was_cancelled(const AllocateRequest *request)
+{
+	return atomic_load(&request->cancel) || (request->path && allocate_state_is_end(request->state));
+}
+
 static void fail(AllocateScheduler *scheduler, ClassState *state, AllocateRequest *request, int error)
 {
-	if (error == -ECANCELED && atomic_load(&request->cancel))
+	if (error == -ECANCELED && was_cancelled(request))
 		return;
 	class_state_note_failure(state, error);
 	if (allocate_request_has_waiter(request))

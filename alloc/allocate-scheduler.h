@@ -4,7 +4,9 @@
  * waiting lists, kept consistent with each other. It does nothing itself: the allocate service's threads do.
  *
  * A segment that a worker has made goes to the request it was made for if that still waits; else
- * to the class's oldest waiter, whose own place of work is given up; else to the pool.
+ * to the class's oldest waiter, whose own place of work is given up; else to the pool. What is being prepared for one
+ * who has gone away is on its way for whoever comes next, and given up only where the worker is needed for others; who
+ * comes while it is still being given up takes it up again.
  *
  * The order of work: first what somebody waits for, in the order of the queue, though nobody is passed over
  * for ever; then what others have left to be cleaned up; then preparing ahead, for the class that has the smallest
@@ -75,6 +77,8 @@ void allocate_scheduler_init(AllocateScheduler *scheduler, const ClassRules *rul
 void allocate_scheduler_deinit(AllocateScheduler *scheduler);
 
 ClassState *allocate_scheduler_class(AllocateScheduler *scheduler, const SegmentClass *class);
+/* How many more segments there may be within the class's quota, with what is live. */
+unsigned allocate_scheduler_room(const AllocateScheduler *scheduler, const ClassState *state);
 
 /* The pool's oldest ready segment, or NULL. */
 Segment *allocate_scheduler_take(AllocateScheduler *scheduler, const SegmentClass *class);

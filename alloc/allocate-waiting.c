@@ -3,11 +3,40 @@
 
 #include <errno.h>
 
+/* Whether a preparation that would be given up is what those in the queue need, and takes no worker from others. */
+static bool is_of_use(AllocateScheduler *scheduler, ClassState *state)
+{
+	return state->n_queued > state->pool.n_coming && request_queue_length(&scheduler->queue) == state->n_queued &&
+	       allocate_scheduler_room(scheduler, state) > 0;
+}
+
+/* For nobody in particular, from now on. */
+static void let_go_on(AllocateScheduler *scheduler, ClassState *state)
+{
+	scheduler->n_background++;
+	state->pool.n_coming++;
+}
+
+/* What was given up may still be under way, and keep the worker that the queue waits for. */
+static void take_up(AllocateScheduler *scheduler, ClassState *state)
+{
+	for (GList *link = scheduler->preparing.head; link && is_of_use(scheduler, state); link = link->next) {
+		AllocateRequest *request = link->data;
+
+		if (!request->given_up || request->class != state->pool.class)
+			continue;
+		request->given_up = false;
+		atomic_store(&request->cancel, false);
+		let_go_on(scheduler, state);
+	}
+}
+
 void allocate_waiting_enqueue(AllocateScheduler *scheduler, ClassState *state, AllocateRequest *request)
 {
 	request->state = ALLOCATE_QUEUED;
 	request_queue_push(&scheduler->queue, request);
 	state->n_queued++;
+	take_up(scheduler, state);
 	cond_signal(&scheduler->work);
 }
 
@@ -33,14 +62,13 @@ static void settle_followers(AllocateScheduler *scheduler, ClassState *state, Al
 }
 
 /* A worker is at it, and what it makes is now for whoever comes next; but not if that leaves no worker for those
- * who come next. */
+ * who come next, and they are of other classes. */
 static void abandon(AllocateScheduler *scheduler, ClassState *state, AllocateRequest *request)
 {
 	scheduler->n_urgent--;
 	state->pool.n_promised--;
-	if (scheduler->n_background < scheduler->n_threads) {
-		scheduler->n_background++;
-		state->pool.n_coming++;
+	if (scheduler->n_background < scheduler->n_threads || is_of_use(scheduler, state)) {
+		let_go_on(scheduler, state);
 	} else {
 		request->given_up = true;
 		atomic_store(&request->cancel, true);

@@ -335,21 +335,21 @@ static void test_waiting_is_not_starved(void)
 	fixture_deinit(&f);
 }
 
-/* Whoever goes away while his segment is made must not keep the thread from those who stay. */
+/* Whoever goes away while his segment is made must not keep the thread from those of other classes who stay. */
 static void test_abandoned_makes_room(void)
 {
 	Fixture f;
 	AllocateRequest *ahead, *gone, *stays, *of_gone;
 
-	fixture_init(&f, 1, "large size=1G ahead=1", "small size=1M ahead=0", NULL);
+	fixture_init(&f, 1, "large size=1G ahead=1", "small size=1M ahead=0", "other size=2M ahead=0", NULL);
 	ahead = next_of(&f, 0, NULL);
 	gone = submit(&f, 1, "small/1");
 	of_gone = next_of(&f, 1, "small/1");
 	cancel(&f, gone);
 	g_assert_true(atomic_load(&of_gone->cancel));
 	g_assert_false(atomic_load(&ahead->cancel));
-	stays = submit(&f, 1, "small/2");
-	AllocateRequest *of_stays = next_of(&f, 1, "small/2");
+	stays = submit(&f, 2, "other/1");
+	AllocateRequest *of_stays = next_of(&f, 2, "other/1");
 	finish(&f, of_gone, -ECANCELED);
 	finish(&f, of_stays, 0);
 	expect_end(stays, ALLOCATE_READY, 0);
@@ -372,6 +372,104 @@ static void test_abandoned_goes_on(void)
 	g_assert_false(atomic_load(&of_gone->cancel));
 	finish(&f, of_gone, 0);
 	g_assert_cmpuint(status(&f, 0).ready, ==, 1);
+	fixture_deinit(&f);
+}
+
+/* All workers are busy, one of them at what nobody waits for any more: as it was begun already, it is for the next one
+ * of its class, who would only wait for that worker, and then for all of the work. */
+static void test_abandoned_is_taken_up(void)
+{
+	Fixture f;
+	AllocateRequest *ahead, *gone, *of_gone, *next_one, *last;
+
+	fixture_init(&f, 1, "a size=1M ahead=1", NULL);
+	ahead = next_of(&f, 0, NULL);
+	gone = submit(&f, 0, "a/1");
+	cancel(&f, submit(&f, 0, "a/0"));
+	next_one = submit(&f, 0, "a/2");
+	of_gone = next_of(&f, 0, "a/1");
+	cancel(&f, next_one);
+	cancel(&f, gone);
+	g_assert_true(atomic_load(&of_gone->cancel));
+	/* The one waits for what was begun ahead, the other takes that up. */
+	next_one = submit(&f, 0, "a/3");
+	g_assert_true(atomic_load(&of_gone->cancel));
+	last = submit(&f, 0, "a/4");
+	g_assert_false(atomic_load(&of_gone->cancel));
+	g_assert_null(next(&f));
+	finish(&f, of_gone, 0);
+	expect_end(next_one, ALLOCATE_READY, 0);
+	g_assert_null(next(&f));
+	finish(&f, ahead, 0);
+	expect_end(last, ALLOCATE_READY, 0);
+	g_assert_cmpuint(f.scheduler.n_background + f.scheduler.n_urgent, ==, 0);
+	fixture_deinit(&f);
+}
+
+/* One of its class is in the queue already. */
+static void test_abandoned_is_inherited(void)
+{
+	Fixture f;
+	AllocateRequest *ahead, *gone, *of_gone, *stays;
+
+	fixture_init(&f, 1, "large size=1G ahead=1", "small size=1M ahead=0", NULL);
+	ahead = next_of(&f, 0, NULL);
+	gone = submit(&f, 1, "small/1");
+	of_gone = next_of(&f, 1, "small/1");
+	stays = submit(&f, 1, "small/2");
+	cancel(&f, gone);
+	g_assert_false(atomic_load(&of_gone->cancel));
+	g_assert_null(next(&f));
+	finish(&f, of_gone, 0);
+	expect_end(stays, ALLOCATE_READY, 0);
+	finish(&f, ahead, 0);
+	g_assert_null(next(&f));
+	fixture_deinit(&f);
+}
+
+/* It had ended already, as it was told to: that is no error, and whoever counted on it has its turn. */
+static void test_abandoned_is_taken_up_too_late(void)
+{
+	Fixture f;
+	AllocateRequest *ahead, *gone, *of_gone, *stays;
+
+	fixture_init(&f, 1, "large size=1G ahead=1", "small size=1M ahead=0", NULL);
+	ahead = next_of(&f, 0, NULL);
+	gone = submit(&f, 1, "small/1");
+	of_gone = next_of(&f, 1, "small/1");
+	cancel(&f, gone);
+	stays = submit(&f, 1, "small/2");
+	g_assert_null(next(&f));
+	finish(&f, of_gone, -ECANCELED);
+	g_assert_cmpuint(counter(&f, 1, ALLOC_ERRORS), ==, 0);
+	finish(&f, next_of(&f, 1, "small/2"), 0);
+	expect_end(stays, ALLOCATE_READY, 0);
+	finish(&f, ahead, 0);
+	g_assert_null(next(&f));
+	g_assert_cmpuint(f.scheduler.n_background + f.scheduler.n_urgent, ==, 0);
+	fixture_deinit(&f);
+}
+
+/* The worker is needed for another class, which waits longer: it is not kept at it. */
+static void test_abandoned_is_not_taken_from_others(void)
+{
+	Fixture f;
+	AllocateRequest *ahead, *gone, *of_gone, *other, *same;
+
+	fixture_init(&f, 1, "large size=1G ahead=1", "small size=1M ahead=0", "other size=2M ahead=0", NULL);
+	ahead = next_of(&f, 0, NULL);
+	gone = submit(&f, 1, "small/1");
+	of_gone = next_of(&f, 1, "small/1");
+	other = submit(&f, 2, "other/1");
+	cancel(&f, gone);
+	same = submit(&f, 1, "small/2");
+	g_assert_true(atomic_load(&of_gone->cancel));
+	finish(&f, of_gone, -ECANCELED);
+	finish(&f, next_of(&f, 2, "other/1"), 0);
+	expect_end(other, ALLOCATE_READY, 0);
+	finish(&f, next_of(&f, 1, "small/2"), 0);
+	expect_end(same, ALLOCATE_READY, 0);
+	finish(&f, ahead, 0);
 	fixture_deinit(&f);
 }
 
@@ -994,6 +1092,10 @@ int main(int argc, char **argv)
 	test_add("/allocate-scheduler/waiting-is-not-starved", test_waiting_is_not_starved);
 	test_add("/allocate-scheduler/abandoned-makes-room", test_abandoned_makes_room);
 	test_add("/allocate-scheduler/abandoned-goes-on", test_abandoned_goes_on);
+	test_add("/allocate-scheduler/abandoned-is-taken-up", test_abandoned_is_taken_up);
+	test_add("/allocate-scheduler/abandoned-is-inherited", test_abandoned_is_inherited);
+	test_add("/allocate-scheduler/abandoned-is-taken-up-too-late", test_abandoned_is_taken_up_too_late);
+	test_add("/allocate-scheduler/abandoned-is-not-taken-from-others", test_abandoned_is_not_taken_from_others);
 	test_add("/allocate-scheduler/expired", test_expired);
 	test_add("/allocate-scheduler/superseded", test_superseded);
 	test_add("/allocate-scheduler/superseded-by-segment", test_superseded_by_segment);
