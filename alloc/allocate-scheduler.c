@@ -18,6 +18,10 @@
 #define QUOTA_INTERVAL_NS INT64_C(250000000)
 #define QUOTA_PATIENCE_NS QUOTA_INTERVAL_NS
 
+/* How often it is looked whether the filesystem has free space: while it becomes less, and while nothing happens. */
+#define SPACE_INTERVAL_NS      INT64_C(250000000)
+#define SPACE_IDLE_INTERVAL_NS INT64_C(2000000000)
+
 void allocate_scheduler_init(AllocateScheduler *scheduler, const ClassRules *rules, const Clock *clock,
 			     const LiveBytes *live, const Log *log)
 {
@@ -304,6 +308,8 @@ static bool start(AllocateScheduler *scheduler, ClassState *state, AllocateReque
 	g_queue_push_tail_link(&scheduler->preparing, &request->work_link);
 	work->request = request;
 	work->recycled = g_queue_pop_head(&state->pool.recycled);
+	/* Space is minded more closely from now on. */
+	cond_signal(&scheduler->time);
 	return true;
 }
 
@@ -339,7 +345,7 @@ static bool next_clean_up(AllocateScheduler *scheduler, Work *work)
 	return true;
 }
 
-static ClassState *neediest(AllocateScheduler *scheduler)
+static ClassState *neediest(const AllocateScheduler *scheduler)
 {
 	int64_t now = now_ns(scheduler);
 	ClassState *neediest = NULL;
@@ -539,6 +545,21 @@ static int64_t mind_delayed(AllocateScheduler *scheduler, int64_t now)
 	return next_ns;
 }
 
+bool allocate_scheduler_has_work(const AllocateScheduler *scheduler)
+{
+	return request_queue_length(&scheduler->queue) > 0 || scheduler->retired.length > 0 ||
+	       scheduler->surplus.length > 0 || (scheduler->filling && neediest(scheduler));
+}
+
+int64_t allocate_scheduler_space_ns(const AllocateScheduler *scheduler, int64_t looked_ns, bool plenty)
+{
+	if (!allocate_scheduler_can_give_way(scheduler))
+		return DEADLINE_NEVER;
+	if (plenty && scheduler->preparing.length == 0)
+		return looked_ns + SPACE_IDLE_INTERVAL_NS;
+	return looked_ns + SPACE_INTERVAL_NS;
+}
+
 int64_t allocate_scheduler_mind(AllocateScheduler *scheduler)
 {
 	int64_t now = now_ns(scheduler);
@@ -546,8 +567,9 @@ int64_t allocate_scheduler_mind(AllocateScheduler *scheduler)
 
 	for (size_t i = 0; i < scheduler->n_classes; i++)
 		next_ns = MIN(next_ns, mind_class(scheduler, &scheduler->classes[i], now));
-	/* A pause may be over, or room have been made: let a worker look. */
-	cond_signal(&scheduler->work);
+	/* A pause may be over, or room have been made. */
+	if (allocate_scheduler_has_work(scheduler))
+		cond_signal(&scheduler->work);
 	return next_ns;
 }
 

@@ -108,8 +108,13 @@ void allocate_scheduler_finish(AllocateScheduler *scheduler, AllocateRequest *re
 /* Work without a request is done. */
 void allocate_scheduler_cleaned_up(AllocateScheduler *scheduler);
 
-/* Does what is due and returns when the next thing is. */
+/* Does what is due and returns when the next thing is. Signals `work` if there is some. */
 int64_t allocate_scheduler_mind(AllocateScheduler *scheduler);
+/* Whether a worker that is free should look. */
+bool allocate_scheduler_has_work(const AllocateScheduler *scheduler);
+/* When the filesystem's free space is to be looked at, after a look that found plenty of it, or not; DEADLINE_NEVER while
+ * nothing could be given away. */
+int64_t allocate_scheduler_space_ns(const AllocateScheduler *scheduler, int64_t looked_ns, bool plenty);
 /* Of a class: no more is prepared ahead (segment_pool_drain); one segment that was ready and is to be removed, or NULL if
  * there is none any more. And: all that is wanted is prepared. */
 Segment *allocate_scheduler_drain(AllocateScheduler *scheduler, size_t nth_class);

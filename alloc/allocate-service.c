@@ -18,8 +18,8 @@
 #include "alloc/allocate-waiting.h"
 #include "alloc/remover.h"
 
-/* How often the filesystem's free space is looked at while the pool has something to give. */
-#define SPACE_INTERVAL_NS INT64_C(250000000)
+/* Free space beyond the reserve is plenty if applications cannot use that up while nobody looks. */
+#define PLENTY_BYTES (UINT64_C(8) << 30)
 
 struct AllocateService {
 	/* Immutable after start. */
@@ -209,23 +209,26 @@ static bool give_way_now(AllocateService *service)
 }
 
 /* Applications that write through the kernel meet a full disk without our hearing of it, so the pool looks for
- * itself, and gives way, one segment at a time, before they do. Drops the lock meanwhile. */
-static void mind_space_locked(AllocateService *service)
+ * itself, and gives way, one segment at a time, before they do. Whether there is plenty. Drops the lock meanwhile. */
+static bool mind_space_locked(AllocateService *service)
 {
 	service->at_disk = true;
 	mutex_unlock(&service->lock);
+	bool plenty = !alloc_error_is_space(service->provider->check_space(service->provider, PLENTY_BYTES));
 	/* What is being removed comes first. */
-	if (!remover_is_busy(&service->remover) &&
+	if (!plenty && !remover_is_busy(&service->remover) &&
 	    alloc_error_is_space(service->provider->check_space(service->provider, 0)))
 		give_way_now(service);
 	mutex_lock(&service->lock);
 	service->at_disk = false;
+	return plenty;
 }
 
 static void *timekeeper_run(void *arg)
 {
 	AllocateService *service = arg;
-	int64_t space_ns = 0;
+	int64_t looked_ns = 0;
+	bool plenty = false;
 
 	mutex_lock(&service->lock);
 	while (!service->stopping) {
@@ -240,15 +243,13 @@ static void *timekeeper_run(void *arg)
 			mutex_lock(&service->lock);
 			continue;
 		}
-		if (allocate_scheduler_can_give_way(&service->scheduler)) {
-			if (now_ns >= space_ns) {
-				space_ns = now_ns + SPACE_INTERVAL_NS;
-				mind_space_locked(service);
-				continue;
-			}
-			next_ns = MIN(next_ns, space_ns);
+		int64_t space_ns = allocate_scheduler_space_ns(&service->scheduler, looked_ns, plenty);
+		if (now_ns >= space_ns) {
+			looked_ns = now_ns;
+			plenty = mind_space_locked(service);
+			continue;
 		}
-		cond_wait_until(&service->scheduler.time, &service->lock, next_ns);
+		cond_wait_until(&service->scheduler.time, &service->lock, MIN(next_ns, space_ns));
 	}
 	mutex_unlock(&service->lock);
 	return NULL;

@@ -862,6 +862,81 @@ static void test_quota(void)
 	fixture_deinit(&f);
 }
 
+/* Nothing happens, for an hour: no worker is woken, and who minds the time has next to nothing to do. */
+static void test_idle(void)
+{
+	unsigned n_rounds = 0;
+	Fixture f;
+
+	fixture_init(&f, 1, "a size=1M ahead=2", "b size=2M ahead=auto quota=64M", NULL);
+	g_assert_true(allocate_scheduler_has_work(&f.scheduler));
+	fill(&f);
+	for (int64_t end_ns = f.now_ns + 3600 * S_NS; f.now_ns < end_ns; n_rounds++) {
+		int64_t next_ns = MIN(pass(&f, 0), end_ns);
+
+		/* The depth of auto goes down by one. */
+		while (!g_queue_is_empty(&f.scheduler.surplus))
+			g_free(g_queue_pop_head(&f.scheduler.surplus));
+		g_assert_false(allocate_scheduler_has_work(&f.scheduler));
+		f.now_ns = next_ns;
+	}
+	/* A look at the depth each minute. */
+	g_assert_cmpuint(n_rounds, <=, 60);
+	fixture_deinit(&f);
+}
+
+/* Whatever time or others bring is seen. */
+static void test_has_work(void)
+{
+	Fixture f;
+	AllocateRequest *request;
+	Segment *segment;
+	Work work;
+
+	fixture_init(&f, 1, "a size=1M ahead=1 quota=2M", NULL);
+	finish(&f, next_of(&f, 0, NULL), -EIO);
+	g_assert_false(allocate_scheduler_has_work(&f.scheduler));
+	pass(&f, pass(&f, 0) - f.now_ns);
+	g_assert_true(allocate_scheduler_has_work(&f.scheduler));
+	fill(&f);
+	g_assert_false(allocate_scheduler_has_work(&f.scheduler));
+
+	segment = allocate_scheduler_take(&f.scheduler, nth_class(&f, 0));
+	f.live_bytes = 2 << 20;
+	allocate_scheduler_retire(&f.scheduler, segment);
+	g_assert_true(allocate_scheduler_has_work(&f.scheduler));
+	g_assert_true(allocate_scheduler_next(&f.scheduler, &work));
+	g_free(work.retired);
+	allocate_scheduler_cleaned_up(&f.scheduler);
+	g_assert_false(allocate_scheduler_has_work(&f.scheduler));
+	f.live_bytes = 1 << 20;
+	g_assert_true(allocate_scheduler_has_work(&f.scheduler));
+	f.scheduler.filling = false;
+	g_assert_false(allocate_scheduler_has_work(&f.scheduler));
+	request = submit(&f, 0, "a/1");
+	g_assert_true(allocate_scheduler_has_work(&f.scheduler));
+	fill(&f);
+	expect_end(request, ALLOCATE_READY, 0);
+	fixture_deinit(&f);
+}
+
+/* Often while it becomes less, or may; seldom while nothing happens; not at all while there is nothing to give. */
+static void test_space_is_looked_at(void)
+{
+	Fixture f;
+	AllocateRequest *ahead;
+
+	fixture_init(&f, 1, "a size=1M ahead=2", NULL);
+	g_assert_cmpint(allocate_scheduler_space_ns(&f.scheduler, 0, false), ==, DEADLINE_NEVER);
+	finish(&f, next_of(&f, 0, NULL), 0);
+	ahead = next_of(&f, 0, NULL);
+	g_assert_cmpint(allocate_scheduler_space_ns(&f.scheduler, f.now_ns, true), ==, f.now_ns + 250 * MS_NS);
+	finish(&f, ahead, 0);
+	g_assert_cmpint(allocate_scheduler_space_ns(&f.scheduler, f.now_ns, false), ==, f.now_ns + 250 * MS_NS);
+	g_assert_cmpint(allocate_scheduler_space_ns(&f.scheduler, f.now_ns, true), ==, f.now_ns + 2 * S_NS);
+	fixture_deinit(&f);
+}
+
 /* More became live meanwhile than there was when it was begun: it goes. */
 static void test_quota_left_over(void)
 {
@@ -1109,6 +1184,9 @@ int main(int argc, char **argv)
 	test_add("/allocate-scheduler/counts", test_counts);
 	test_add("/allocate-scheduler/quota", test_quota);
 	test_add("/allocate-scheduler/quota-left-over", test_quota_left_over);
+	test_add("/allocate-scheduler/idle", test_idle);
+	test_add("/allocate-scheduler/has-work", test_has_work);
+	test_add("/allocate-scheduler/space-is-looked-at", test_space_is_looked_at);
 	test_add("/allocate-scheduler/quota-used-up", test_quota_used_up);
 	test_add("/allocate-scheduler/ahead-auto", test_ahead_auto);
 	test_add("/allocate-scheduler/drain", test_drain);
