@@ -29,6 +29,7 @@
 #include "fs/daemonize.h"
 #include "fs/fs-log.h"
 #include "fs/mount-point.h"
+#include "fs/privileges.h"
 #include "fs/readiness.h"
 #include "fs/service-notify.h"
 #include "fs/watchdog.h"
@@ -383,6 +384,14 @@ static bool mount_session(FsSession *session, GError **error)
 	return session->mounted;
 }
 
+/* Once the mount is made: fusermount3, and libfuse's own looks at the system, are done with. */
+static bool drop_privileges(GError **error)
+{
+	int r = privileges_drop();
+
+	return r == 0 || fail(error, "cannot drop the capabilities that are not needed", -r);
+}
+
 static bool start_threads(FsSession *session, GError **error)
 {
 	int r = 0;
@@ -402,8 +411,8 @@ static bool start_threads(FsSession *session, GError **error)
 static bool set_up(FsSession *session, GError **error)
 {
 	/* The mount before the pool: if the kernel refuses, nothing has been changed. Requests wait until serve. */
-	return set_up_fs(session, error) && mount_session(session, error) && set_up_pool(session, error) &&
-	       start_threads(session, error);
+	return set_up_fs(session, error) && mount_session(session, error) && drop_privileges(error) &&
+	       set_up_pool(session, error) && start_threads(session, error);
 }
 
 static void tear_down(FsSession *session)
