@@ -49,7 +49,7 @@ typedef struct Options {
 	size_t chunk_bytes;
 	/* `fill` begins with fallocate, as an application that preallocates does. */
 	bool fallocate;
-	/* Of one record of `append`, and what its last one is. */
+	/* Of one record of `append`, `put` and `get`, and what its last one is. */
 	size_t unit_bytes;
 	int last_byte;
 	/* Names come again after that many. */
@@ -192,6 +192,54 @@ static void create_run(const Options *options, Target *target, size_t nth)
 	target->batch_fds[target->n_batch_fds++] = fd;
 }
 
+/* Opens, does something to, and closes the nth file: ends the run if that fails. */
+static int open_nth(const Options *options, const Target *target, size_t nth, int flags)
+{
+	char name[256];
+	int fd;
+
+	name_nth(options, target, nth, name, sizeof(name));
+	fd = openat(target->fd, name, flags | O_CLOEXEC, 0644);
+	if (fd < 0)
+		die("open %s in %s", name, target->path);
+	return fd;
+}
+
+static void put_run(const Options *options, Target *target, size_t nth)
+{
+	int fd = open_nth(options, target, nth, O_WRONLY);
+
+	if (write(fd, record, options->unit_bytes) != (ssize_t)options->unit_bytes)
+		die("write in %s", target->path);
+	close(fd);
+}
+
+static void get_run(const Options *options, Target *target, size_t nth)
+{
+	static char buffer[RECORD_MAX];
+	int fd = open_nth(options, target, nth, O_RDONLY);
+
+	if (read(fd, buffer, options->unit_bytes) != (ssize_t)options->unit_bytes)
+		die("read in %s", target->path);
+	close(fd);
+}
+
+static void unlink_run(const Options *options, Target *target, size_t nth)
+{
+	char name[256];
+
+	name_nth(options, target, nth, name, sizeof(name));
+	if (unlinkat(target->fd, name, 0) < 0)
+		die("unlink %s in %s", name, target->path);
+}
+
+/* A file that comes and goes. */
+static void churn_run(const Options *options, Target *target, size_t nth)
+{
+	close(open_nth(options, target, nth, O_RDWR | O_CREAT | O_EXCL));
+	unlink_run(options, target, nth);
+}
+
 static void stat_run(const Options *options, Target *target, size_t nth)
 {
 	char name[256];
@@ -293,6 +341,10 @@ static void fill_run(const Options *options, Target *target, size_t nth)
 
 static const Operation operations[] = {
 	{ .name = "create", .prepare = names_prepare, .run = create_run },
+	{ .name = "churn", .prepare = names_prepare, .run = churn_run },
+	{ .name = "put", .prepare = names_prepare, .run = put_run },
+	{ .name = "get", .prepare = names_prepare, .run = get_run },
+	{ .name = "unlink", .prepare = names_prepare, .run = unlink_run },
 	{ .name = "stat", .prepare = names_prepare, .run = stat_run },
 	{ .name = "readdir", .prepare = names_prepare, .run = readdir_run },
 	{ .name = "store", .prepare = map_prepare, .run = store_run, .flush = true },

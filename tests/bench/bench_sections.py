@@ -30,7 +30,9 @@ class Scale:
         self.syncs = 200 if quick else 3000
         self.write_passes = 2 if quick else 6
         self.loop_bytes = (160 if quick else 2048) * MIB
-        self.plain_files = 100 if quick else 500
+        self.plain_files = 100 if quick else 5000
+        self.listings = 5 if quick else 50
+        self.large_bytes = (16 if quick else 1024) * MIB
         self.passes = 20 if quick else 400
         # Long enough for a virtual machine to give freed memory back to its host.
         self.settle_s = 0 if quick else 10
@@ -389,43 +391,74 @@ class WriteSection:
 
 
 class PlainSection:
-    """Files of no class, and what is asked about them."""
+    """Files of no class, and what is asked about them. The others are as they come."""
 
     name = "plain"
+    others = (("hp", "passthrough_hp"), ("bindfs", "bindfs"), ("native", "native"))
     # Operation -> its label and options; the first makes the files of the others.
     operations = {
         "create": ("create a plain file", {}),
         "stat_first": ("first stat of a file", {}),
         "stat_again": ("stat again", {}),
         "stat_forced": ("stat, AT_STATX_FORCE_SYNC", {"force": 1}),
-        "readdir": ("list a directory", {}),
+        "readdir_first": ("list a directory of {files}, first", {}),
+        "readdir_again": ("list a directory of {files}, again", {}),
+        "put": ("open a file, write 4 KiB, close", {}),
+        "get": ("open a file, read 4 KiB, close", {}),
+        "churn": ("create a file, close, unlink", {}),
     }
 
     def rows(self, scale):
-        return [Row(self.name, label + (f" of {scale.plain_files}" if name == "readdir" else ""),
-                    other_label, f"plain.{name}.{other}", f"plain.{name}.warmfs", "ns", "time",
-                    needs=other)
+        return [Row(self.name, label.format(files=scale.plain_files), other_label,
+                    f"plain.{name}.{other}", f"plain.{name}.warmfs", "ns", "time", needs=other)
                 for name, (label, _) in self.operations.items()
-                for other, other_label in (("hp", "passthrough_hp"), ("native", "native"))]
+                for other, other_label in self.others]
 
     def setup(self, bench, places):
-        self.bench, self.site, self.hp_top = bench, places.disk(), places.passthrough_hp()
+        self.bench, self.site = bench, places.disk()
+        self.tops = {"hp": places.passthrough_hp(), "bindfs": places.bindfs()}
 
     def round(self, number):
-        scale = self.bench.scale
         native, mounted = self.site.round_directories(f"plain-{number}")
-        paths = {"native": f"{native}/f", "warmfs": f"{mounted}/f"}
-        if self.hp_top:
-            hp = os.path.join(self.hp_top, f"plain-{number}")
-            os.mkdir(hp)
-            paths["hp"] = f"{hp}/f"
+        directories = {"native": native, "warmfs": mounted}
+        for name, top in self.tops.items():
+            if top:
+                directories[name] = self.site.round_directory(top, f"plain-{number}")
         self.site.warmfs.wait_full()
         for name, (_, options) in self.operations.items():
-            count = scale.passes if name == "readdir" else scale.plain_files
-            results = self.bench.ops(name.split("_")[0], *paths.values(), count=count, batch=50,
-                                     **options)
-            for place, timings in zip(paths, results):
+            # The names of files that come and go are not those of the files that stay.
+            paths = [f"{directory}/{'c' if name == 'churn' else 'f'}" for directory in directories.values()]
+            results = self.bench.ops(name.split("_")[0], *paths, count=self.count(name), batch=50, **options)
+            for place, timings in zip(directories, results):
                 self.bench.record(f"plain.{name}.{place}", timings["p50_ns"])
+
+    def count(self, name):
+        scale = self.bench.scale
+        return {"readdir_first": 1, "readdir_again": scale.listings}.get(name, scale.plain_files)
+
+
+class UnlinkSection:
+    """The removal of a large file, from a full pool: nothing is made of it, it only goes."""
+
+    name = "unlink"
+
+    def rows(self, scale):
+        return [Row(self.name, f"unlink a {scale.large_bytes // MIB} MiB segment", "zero-filled native file",
+                    "unlink.native", "unlink.warmfs", "ns", "time")]
+
+    def setup(self, bench, places):
+        self.bench, self.site = bench, places.large()
+
+    def round(self, number):
+        native, mounted = self.site.round_directories(f"unlink-{number}")
+        self.bench.ops("fill", f"{native}/000000.seg", size=self.site.segment_bytes, chunk=FOLIO_BYTES, fallocate=1)
+        self.site.segment(f"{mounted}/")
+        run("sync", "-f", mounted)
+        for name, directory in (("native", native), ("warmfs", mounted)):
+            [timings] = self.bench.ops("unlink", f"{directory}/", suffix=".seg")
+            self.bench.record(f"unlink.{name}", timings["p50_ns"])
+            # The blocks may be given back later: not while the next one is timed.
+            run("sync", "-f", self.site.native_top)
 
 
 class BlockedSection:
@@ -594,6 +627,13 @@ class Places:
         """Its mount point, or None where it cannot be built."""
         return self.make_if_there("hp", "hp", self.start_passthrough_hp)
 
+    def bindfs(self):
+        """Its mount point, or None where it is not installed."""
+        return self.make_if_there("bindfs", "bindfs", self.start_bindfs)
+
+    def large(self):
+        return self.make("large", Site, self.bench, "disk/large", self.bench.scale.large_bytes, 1)
+
     def start_loop(self):
         bench = self.bench
 
@@ -618,12 +658,21 @@ class Places:
         bench = self.bench
         binary = os.path.join(bench.options.build, "tests", "bench", "passthrough_hp")
         build_passthrough_hp(bench.options.libfuse, bench.options.build, binary)
-        source = bench.directory("disk", "hp-source")
+        return self.start_other("passthrough_hp", "hp", [binary, "--foreground"])
+
+    def start_bindfs(self):
+        binary = shutil.which("bindfs")
+        if not binary:
+            raise NotMeasured("bindfs is not installed")
+        return self.start_other("bindfs", "bindfs", [binary, "-f"])
+
+    def start_other(self, name, directory, command):
+        bench = self.bench
+        source = bench.directory("disk", f"{directory}-source")
         spread_subdirectories(source)
-        mountpoint = bench.directory("disk", "hp-mnt")
-        bench.stack.enter_context(
-            Daemon("passthrough_hp", [binary, "--foreground", source, mountpoint], mountpoint,
-                   os.path.join(bench.base, "passthrough_hp.log")))
+        mountpoint = bench.directory("disk", f"{directory}-mnt")
+        bench.stack.enter_context(Daemon(name, [*command, source, mountpoint], mountpoint,
+                                         os.path.join(bench.base, f"{name}.log")))
         return mountpoint
 
 
@@ -633,4 +682,4 @@ def sections():
             SyncSection("loop", "loop", "loop device", 2.4),
             AppendSection("append", "disk", "this disk", (1.1, 1.2, 0.9), unsynced=True),
             AppendSection("append-loop", "loop", "loop device", (2.2, 2.4, 1.5), unsynced=False),
-            WriteSection(), YieldSection(), BlockedSection(), PlainSection()]
+            WriteSection(), UnlinkSection(), YieldSection(), BlockedSection(), PlainSection()]
