@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "tests/lib/fake-sys.h"
 #include "tests/lib/test-util.h"
@@ -478,6 +479,24 @@ static void test_populate_errors(void)
 	}
 }
 
+/* Whoever touches a page that cannot be had gets a signal, which nobody expects. Here the file has none. */
+static void test_missing_pages(void)
+{
+	int fd = memfd_create("missing", MFD_CLOEXEC);
+	size_t length = 4 * (size_t)sysconf(_SC_PAGESIZE);
+	atomic_bool cancel = false;
+	WarmStint stint;
+	void *map;
+
+	g_assert_cmpint(fd, >=, 0);
+	map = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	g_assert_true(map != MAP_FAILED);
+	warm_stint_begin(&stint, NULL, &cancel);
+	g_assert_cmpint(warmer_populate(&sys_kernel, map, length, false, &stint), ==, -EIO);
+	g_assert_cmpint(munmap(map, length), ==, 0);
+	close(fd);
+}
+
 static void test_populate_cancel(void)
 {
 	Fixture f;
@@ -511,5 +530,6 @@ int main(int argc, char **argv)
 	test_add("/warmer/populate", test_populate);
 	test_add("/warmer/populate-errors", test_populate_errors);
 	test_add("/warmer/populate-cancel", test_populate_cancel);
+	test_add("/warmer/B2-a-missing-page-is-an-error", test_missing_pages);
 	return g_test_run();
 }
