@@ -138,7 +138,7 @@ static void deliver(AllocateScheduler *scheduler, ClassState *state, Segment *se
 		allocate_waiting_end(scheduler, receiver, ALLOCATE_READY, 0);
 		return;
 	}
-	if (!state->pool.drained && allocate_scheduler_room(scheduler, state) > 0)
+	if (!state->pool.drained && !segment_pool_is_full(&state->pool, live_bytes(scheduler, state)))
 		segment_pool_put(&state->pool, segment);
 	else
 		g_queue_push_tail(&scheduler->surplus, segment);
@@ -256,6 +256,29 @@ void allocate_scheduler_fill(AllocateScheduler *scheduler, size_t nth_class)
 {
 	segment_pool_fill(&scheduler->classes[nth_class].pool);
 	cond_signal(&scheduler->work);
+}
+
+static void adjust(AllocateScheduler *scheduler, ClassState *state)
+{
+	SegmentPool *pool = &state->pool;
+	uint64_t bytes = live_bytes(scheduler, state);
+	Segment *left_over;
+
+	segment_pool_adjust(pool);
+	while ((left_over = segment_pool_shed(pool, bytes)))
+		g_queue_push_tail(&scheduler->surplus, left_over);
+	/* Nor is there a use for what was to be made ready. */
+	while (pool->recycled.length > segment_pool_lacks(pool, bytes, now_ns(scheduler)))
+		g_queue_push_tail(&scheduler->surplus, g_queue_pop_tail(&pool->recycled));
+}
+
+void allocate_scheduler_adjust(AllocateScheduler *scheduler)
+{
+	for (size_t i = 0; i < scheduler->n_classes; i++)
+		adjust(scheduler, &scheduler->classes[i]);
+	/* There may be work for all, and other times to mind. */
+	cond_broadcast(&scheduler->work);
+	cond_signal(&scheduler->time);
 }
 
 bool allocate_scheduler_can_give_way(const AllocateScheduler *scheduler)

@@ -119,6 +119,8 @@ int64_t allocate_scheduler_space_ns(const AllocateScheduler *scheduler, int64_t 
  * there is none any more. And: all that is wanted is prepared. */
 Segment *allocate_scheduler_drain(AllocateScheduler *scheduler, size_t nth_class);
 void allocate_scheduler_fill(AllocateScheduler *scheduler, size_t nth_class);
+/* The classes have changed: the pools become as deep as they are to be, and what is too much is surplus. */
+void allocate_scheduler_adjust(AllocateScheduler *scheduler);
 bool allocate_scheduler_can_give_way(const AllocateScheduler *scheduler);
 
 AllocStatus allocate_scheduler_status(AllocateScheduler *scheduler, size_t nth_class);

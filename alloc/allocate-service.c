@@ -16,6 +16,7 @@
 
 #include "alloc/alloc-error.h"
 #include "alloc/allocate-waiting.h"
+#include "alloc/class-change.h"
 #include "alloc/remover.h"
 
 /* Free space beyond the reserve is plenty if applications cannot use that up while nobody looks. */
@@ -484,6 +485,13 @@ void allocate_service_fill(AllocateService *service, size_t nth_class)
 {
 	MUTEX_SCOPE(&service->lock);
 	allocate_scheduler_fill(&service->scheduler, nth_class);
+}
+
+void allocate_service_change(AllocateService *service, ClassRules *rules, ClassRules *wanted)
+{
+	MUTEX_SCOPE(&service->lock);
+	class_rules_become(rules, wanted);
+	allocate_scheduler_adjust(&service->scheduler);
 }
 
 unsigned allocate_service_open_ready(AllocateService *service, size_t nth_class, int *ret_fds, unsigned max)

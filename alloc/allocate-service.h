@@ -83,6 +83,10 @@ unsigned allocate_service_drain(AllocateService *service, size_t nth_class);
 /* Ends that, and any pause after a failure. */
 void allocate_service_fill(AllocateService *service, size_t nth_class);
 
+/* Changes the service's rules as class_rules_become does, all at once: pools that are to be deeper are filled, what is
+ * too much is removed in the background, and requests that wait already keep their deadlines. */
+void allocate_service_change(AllocateService *service, ClassRules *rules, ClassRules *wanted);
+
 /* Descriptors of ready segments of the class, at most `max`, for looking at: the caller closes them soon. How many. */
 unsigned allocate_service_open_ready(AllocateService *service, size_t nth_class, int *ret_fds, unsigned max);
 

@@ -50,10 +50,10 @@ static bool read_text(const char *path, GString *text, GError **error)
 		if (n < 0)
 			return refuse_errno(error, "cannot be read");
 		if (n == 0)
-			return true;
+			break;
 		g_string_append_len(text, chunk, n);
 	}
-	return refuse(error, "too large; allowed: at most %d bytes", CLASS_CONFIG_MAX_FILE);
+	return true;
 }
 
 /* GKeyFile would merge two groups of one name, and let the last of two keys win. */
@@ -218,27 +218,28 @@ static void destroy_class(void *class)
 	segment_class_free(class);
 }
 
-static bool load_file(const char *path, GPtrArray *classes, ClassConfigSet set_mount_key, void *arg,
+static bool load_text(const char *path, const GString *text, GPtrArray *classes, ClassConfigSet set_mount_key, void *arg,
 		      GError **error)
 {
-	g_autoptr(GString) text = g_string_new(NULL);
 	g_autoptr(GHashTable) lines = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
 	g_autoptr(GKeyFile) keys = g_key_file_new();
 	ConfigFile file = { .path = path, .keys = keys, .lines = lines };
 	/* Without this flag GKeyFile drops `key[de]` silently; with it, it is an unknown key. */
 	GKeyFileFlags flags = G_KEY_FILE_KEEP_TRANSLATIONS;
 
-	return read_text(path, text, error) && check_lines(text, lines, error) &&
+	if (text->len > CLASS_CONFIG_MAX_FILE)
+		return refuse(error, "too large; allowed: at most %d bytes", CLASS_CONFIG_MAX_FILE);
+	return check_lines(text, lines, error) &&
 	       g_key_file_load_from_data(keys, text->str, text->len, flags, error) &&
 	       load_groups(&file, classes, set_mount_key, arg, error);
 }
 
-bool class_config_load(const char *path, ClassRules *rules, ClassConfigSet set_mount_key, void *arg,
-		       GError **error)
+static bool add_classes(const char *path, const GString *text, ClassRules *rules, ClassConfigSet set_mount_key, void *arg,
+			GError **error)
 {
 	g_autoptr(GPtrArray) classes = g_ptr_array_new_with_free_func(destroy_class);
 
-	if (!load_file(path, classes, set_mount_key, arg, error)) {
+	if (!load_text(path, text, classes, set_mount_key, arg, error)) {
 		g_prefix_error(error, "%s: ", path);
 		return false;
 	}
@@ -246,4 +247,23 @@ bool class_config_load(const char *path, ClassRules *rules, ClassConfigSet set_m
 	for (size_t i = 0; i < classes->len; i++)
 		class_rules_add(rules, g_ptr_array_index(classes, i));
 	return true;
+}
+
+bool class_config_load(const char *path, ClassRules *rules, ClassConfigSet set_mount_key, void *arg,
+		       GError **error)
+{
+	g_autoptr(GString) text = g_string_new(NULL);
+
+	if (read_text(path, text, error))
+		return add_classes(path, text, rules, set_mount_key, arg, error);
+	g_prefix_error(error, "%s: ", path);
+	return false;
+}
+
+bool class_config_load_bytes(const char *path, const char *bytes, size_t length, ClassRules *rules,
+			     ClassConfigSet set_mount_key, void *arg, GError **error)
+{
+	g_autoptr(GString) text = g_string_new_len(bytes, length);
+
+	return add_classes(path, text, rules, set_mount_key, arg, error);
 }

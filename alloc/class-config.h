@@ -40,3 +40,6 @@ typedef bool (*ClassConfigSet)(void *arg, const char *key, const char *value, co
  */
 bool class_config_load(const char *path, ClassRules *rules, ClassConfigSet set_mount_key, void *arg,
 		       GError **error);
+/* The same of the file's bytes, which somebody else has read. */
+bool class_config_load_bytes(const char *path, const char *bytes, size_t length, ClassRules *rules,
+			     ClassConfigSet set_mount_key, void *arg, GError **error);

@@ -148,7 +148,12 @@ static char *set_size(SegmentClass *class, const char *value)
 
 static char *set_quota(SegmentClass *class, const char *value)
 {
-	return parse_bytes(value, 1, SIZE_MAX_BYTES, &class->quota_bytes);
+	uint64_t bytes = 0;
+	char *wrong = parse_bytes(value, 1, SIZE_MAX_BYTES, &bytes);
+
+	if (!wrong)
+		class->quota_bytes = bytes;
+	return wrong;
 }
 
 static char *set_folio(SegmentClass *class, const char *value)
@@ -186,7 +191,12 @@ static char *set_warm_min_size(SegmentClass *class, const char *value)
 
 static char *set_flush(SegmentClass *class, const char *value)
 {
-	return parse_switch(value, "async", "sync", "not a way to flush", &class->flush_async);
+	bool on = false;
+	char *wrong = parse_switch(value, "async", "sync", "not a way to flush", &on);
+
+	if (!wrong)
+		class->flush_async = on;
+	return wrong;
 }
 
 static char *set_lock(SegmentClass *class, const char *value)
@@ -196,7 +206,12 @@ static char *set_lock(SegmentClass *class, const char *value)
 
 static char *set_recycle(SegmentClass *class, const char *value)
 {
-	return parse_switch(value, "on", "off", "not a switch", &class->recycle);
+	bool on = false;
+	char *wrong = parse_switch(value, "on", "off", "not a switch", &on);
+
+	if (!wrong)
+		class->recycle = on;
+	return wrong;
 }
 
 static char *set_kind(SegmentClass *class, const char *value)
@@ -230,7 +245,12 @@ static char *set_lock_active(SegmentClass *class, const char *value)
 
 static char *set_flush_least_pages(SegmentClass *class, const char *value)
 {
-	return parse_number(value, 1, FLUSH_MAX_PAGES, &class->flush_least_pages);
+	unsigned number = 0;
+	char *wrong = parse_number(value, 1, FLUSH_MAX_PAGES, &number);
+
+	if (!wrong)
+		class->flush_least_pages = number;
+	return wrong;
 }
 
 static char *set_ahead(SegmentClass *class, const char *value)
@@ -248,7 +268,12 @@ static char *set_ahead(SegmentClass *class, const char *value)
 
 static char *set_max_ahead(SegmentClass *class, const char *value)
 {
-	return parse_number(value, 1, AHEAD_MAX, &class->max_ahead);
+	unsigned number = 0;
+	char *wrong = parse_number(value, 1, AHEAD_MAX, &number);
+
+	if (!wrong)
+		class->max_ahead = number;
+	return wrong;
 }
 
 static char *parse_time(const char *value, unsigned min_ms, unsigned *ret_ms)
@@ -274,17 +299,32 @@ static char *parse_time(const char *value, unsigned min_ms, unsigned *ret_ms)
 
 static char *set_timeout(SegmentClass *class, const char *value)
 {
-	return parse_time(value, 1, &class->timeout_ms);
+	unsigned number = 0;
+	char *wrong = parse_time(value, 1, &number);
+
+	if (!wrong)
+		class->timeout_ms = number;
+	return wrong;
 }
 
 static char *set_linger(SegmentClass *class, const char *value)
 {
-	return parse_time(value, 0, &class->linger_ms);
+	unsigned number = 0;
+	char *wrong = parse_time(value, 0, &number);
+
+	if (!wrong)
+		class->linger_ms = number;
+	return wrong;
 }
 
 static char *set_slow(SegmentClass *class, const char *value)
 {
-	return parse_time(value, 0, &class->slow_ms);
+	unsigned number = 0;
+	char *wrong = parse_time(value, 0, &number);
+
+	if (!wrong)
+		class->slow_ms = number;
+	return wrong;
 }
 
 static char *set_transient(SegmentClass *class, const char *value)
@@ -324,7 +364,12 @@ static char *set_transient_flush_least_pages(SegmentClass *class, const char *va
 
 static char *set_on_timeout(SegmentClass *class, const char *value)
 {
-	return parse_switch(value, "fail", "cold", "not an action", &class->fail_on_timeout);
+	bool on = false;
+	char *wrong = parse_switch(value, "fail", "cold", "not an action", &on);
+
+	if (!wrong)
+		class->fail_on_timeout = on;
+	return wrong;
 }
 
 /* The name becomes part of a file's, so nothing in it leads out of the directory of providers. */
@@ -547,6 +592,17 @@ size_t class_rules_count(const ClassRules *rules)
 const SegmentClass *class_rules_nth(const ClassRules *rules, size_t nth)
 {
 	return g_ptr_array_index(rules->classes, nth);
+}
+
+SegmentClass *class_rules_find_named(ClassRules *rules, const char *name)
+{
+	for (guint i = 0; i < rules->classes->len; i++) {
+		SegmentClass *class = g_ptr_array_index(rules->classes, i);
+
+		if (strcmp(class->name, name) == 0)
+			return class;
+	}
+	return NULL;
 }
 
 size_t class_rules_index(const ClassRules *rules, const SegmentClass *class)

@@ -2,11 +2,12 @@
 /*
  * A class says which new files get segments, of what kind and size, and how many are kept ahead.
  *
- * Ownership: a ClassRules owns its classes. Both are built and checked by one thread, and immutable
- * (so readable from any thread without a lock) from then on.
+ * Ownership: a ClassRules owns its classes. Both are built and checked by one thread, and from then on readable from any
+ * thread without a lock: they are immutable, but for the atomic fields and for `given` (alloc/class-change.h).
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -47,13 +48,13 @@ typedef struct SegmentClass {
 	uint64_t size_bytes;
 	/* Ready segments wanted. 0: every create waits for a segment of its own. Default 2. If `ahead_auto`, where that
 	 * begins; then it follows what is used, from 1 to `max_ahead` (default 8). */
-	unsigned ahead;
-	bool ahead_auto;
-	unsigned max_ahead;
+	atomic_uint ahead;
+	atomic_bool ahead_auto;
+	atomic_uint max_ahead;
 	/* How long a create waits, milliseconds. Default 5000. */
-	unsigned timeout_ms;
+	atomic_uint timeout_ms;
 	/* After that: fail with EAGAIN, or (default) hand out an unprepared file. */
-	bool fail_on_timeout;
+	atomic_bool fail_on_timeout;
 	/* Bytes of one warming write: they decide the size of the cached folios. Default 64K. */
 	size_t folio_bytes;
 	/* Whether blocks are written and pages populated ahead (default), if the segments are at least that large (default
@@ -62,18 +63,18 @@ typedef struct SegmentClass {
 	uint64_t warm_min_bytes;
 	/* What is written ahead is sent to the disk piece by piece, each of so many pages (default 4096), and waited for
 	 * (default), or only started. */
-	bool flush_async;
-	unsigned flush_least_pages;
+	atomic_bool flush_async;
+	atomic_uint flush_least_pages;
 	/* Whether ready segments, and of those taken the newest `lock_active` (default 2), are locked in memory. */
 	bool lock;
 	unsigned lock_active;
 	/* How long an `append` segment that nobody has open stays live, milliseconds. Default 10 s. */
-	unsigned linger_ms;
+	atomic_uint linger_ms;
 	/* Bound on the bytes of the class's segments that are ready, being prepared, or taken and not sealed. 0 (default):
 	 * none. */
-	uint64_t quota_bytes;
+	_Atomic uint64_t quota_bytes;
 	/* A preparation that takes longer is told of, milliseconds. 0: none is. Default 10. */
-	unsigned slow_ms;
+	atomic_uint slow_ms;
 	/* Of kind `append`: whether writes go to a transient buffer first, how many there are (default 5), and whether a
 	 * create that finds none free fails with EAGAIN (default: it is served without). */
 	bool transient;
@@ -87,10 +88,10 @@ typedef struct SegmentClass {
 	unsigned flush_interval_ms;
 	unsigned transient_flush_least_pages;
 	/* Whether files that applications remove become segments again. Default. */
-	bool recycle;
+	atomic_bool recycle;
 	/* The name of the module that makes its segments. NULL (default): the built-in provider does. */
 	char *provider;
-	/* What was set, and where. */
+	/* What was set, and where. Who changes the class while it is used keeps others from reading this meanwhile. */
 	GivenOptions *given;
 } SegmentClass;
 
@@ -136,6 +137,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(ClassRules, class_rules_free)
 void class_rules_add(ClassRules *rules, SegmentClass *class);
 size_t class_rules_count(const ClassRules *rules);
 const SegmentClass *class_rules_nth(const ClassRules *rules, size_t nth);
+/* NULL if there is none of that name. */
+SegmentClass *class_rules_find_named(ClassRules *rules, const char *name);
 
 /*
  * Refuses what cannot work: a class without match or size, two classes of one name, two that match

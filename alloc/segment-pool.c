@@ -52,10 +52,15 @@ static unsigned have(const SegmentPool *pool)
 	return segment_pool_ready(pool) + pool->n_coming + pool->n_out;
 }
 
+static uint64_t used_of_quota(const SegmentPool *pool, uint64_t live_bytes)
+{
+	return have(pool) + pool->n_promised + live_bytes / pool->class->size_bytes;
+}
+
 unsigned segment_pool_room(const SegmentPool *pool, uint64_t live_bytes)
 {
 	const SegmentClass *class = pool->class;
-	uint64_t used = have(pool) + pool->n_promised + live_bytes / class->size_bytes;
+	uint64_t used = used_of_quota(pool, live_bytes);
 	uint64_t allowed = class->quota_bytes / class->size_bytes;
 
 	if (!class->quota_bytes)
@@ -140,6 +145,32 @@ void segment_pool_fill(SegmentPool *pool)
 {
 	pool->drained = false;
 	pool->resume_ns = 0;
+}
+
+void segment_pool_adjust(SegmentPool *pool)
+{
+	const SegmentClass *class = pool->class;
+	unsigned before = pool->depth;
+
+	/* With auto it goes on from where it is. */
+	pool->depth = class->ahead_auto ? CLAMP(before, 1, class->max_ahead) : class->ahead;
+	pool->was_cut = pool->depth < before || (pool->was_cut && pool->depth == before);
+}
+
+bool segment_pool_is_full(const SegmentPool *pool, uint64_t live_bytes)
+{
+	return (pool->was_cut && segment_pool_ready(pool) >= pool->depth) || segment_pool_room(pool, live_bytes) == 0;
+}
+
+Segment *segment_pool_shed(SegmentPool *pool, uint64_t live_bytes)
+{
+	uint64_t quota_bytes = pool->class->quota_bytes;
+	bool over_quota = quota_bytes && used_of_quota(pool, live_bytes) > quota_bytes / pool->class->size_bytes;
+
+	if (!over_quota && !(pool->was_cut && segment_pool_ready(pool) > pool->depth))
+		return NULL;
+	pool->least_ready = MIN(pool->least_ready, MAX(segment_pool_ready(pool), 1) - 1);
+	return g_queue_pop_tail(&pool->ready);
 }
 
 void segment_pool_pause(SegmentPool *pool, int64_t now_ns)

@@ -23,7 +23,7 @@
 #include "alloc/segment.h"
 
 typedef struct SegmentPool {
-	/* Immutable. */
+	/* Not exchanged; what may change in it is changed under the lock. */
 	const SegmentClass *class;
 	AllocCounters counters;
 	/* Owned; the oldest first. */
@@ -49,6 +49,8 @@ typedef struct SegmentPool {
 	bool was_full;
 	unsigned least_ready;
 	int64_t period_end_ns;
+	/* It was made less deep: what still comes beyond the depth is too much. */
+	bool was_cut;
 	/* Its space was asked back: nothing is prepared ahead until a create, or somebody else, asks for it. */
 	bool drained;
 } SegmentPool;
@@ -88,6 +90,12 @@ int64_t segment_pool_mind_depth(SegmentPool *pool, int64_t now_ns, Segment **ret
 void segment_pool_drain(SegmentPool *pool);
 /* As many as ever are wanted again, and at once, also if there is a pause. */
 void segment_pool_fill(SegmentPool *pool);
+
+/* Its class has changed: how many are to be ready now. */
+void segment_pool_adjust(SegmentPool *pool);
+/* Whether one more would be too many; and a ready one that is, now the caller's, or NULL. */
+bool segment_pool_is_full(const SegmentPool *pool, uint64_t live_bytes);
+Segment *segment_pool_shed(SegmentPool *pool, uint64_t live_bytes);
 
 /* After a failure: nothing is prepared for the pool for a while, longer each time. */
 void segment_pool_pause(SegmentPool *pool, int64_t now_ns);

@@ -44,6 +44,7 @@ char *fs_report_to_config(const FsReport *report)
 		g_string_append_printf(text, "# config=%s\n", options->config_path);
 	for (guint i = 0; i < options->mount_options->len; i++)
 		g_string_append_printf(text, "# -o %s\n", (char *)g_ptr_array_index(options->mount_options, i));
+	MUTEX_SCOPE(report->config_lock);
 	append_mount(text, options);
 	for (size_t i = 0; i < class_rules_count(options->rules); i++)
 		append_class(text, class_rules_nth(options->rules, i));

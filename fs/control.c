@@ -14,6 +14,7 @@
 
 #include "alloc/byte-size.h"
 #include "alloc/cleanup.h"
+#include "fs/config-change.h"
 
 /* What comes of a command: *answer grows, and the error, if there is one, is told by the caller. */
 typedef int (*CommandFunc)(Fs *fs, const char *argument, GString *answer, char **ret_error);
@@ -26,6 +27,11 @@ static int G_GNUC_PRINTF(3, 4) refuse(char **ret_error, int r, const char *forma
 	*ret_error = g_strdup_vprintf(format, args);
 	va_end(args);
 	return r;
+}
+
+static int refuse_without_class(char **ret_error)
+{
+	return refuse(ret_error, -EINVAL, "this mount has no class: give match= or config= when mounting");
 }
 
 static char *class_names(const Fs *fs)
@@ -46,7 +52,7 @@ static int for_classes(Fs *fs, const char *name, ForClassFunc func, GString *ans
 	unsigned n = 0;
 
 	if (!fs->service)
-		return refuse(ret_error, -EINVAL, "this mount has no class: give match= or config= when mounting");
+		return refuse_without_class(ret_error);
 	for (size_t i = 0; i < class_rules_count(fs->rules); i++) {
 		if (name && strcmp(class_rules_nth(fs->rules, i)->name, name) != 0)
 			continue;
@@ -168,6 +174,34 @@ static int run_explain(Fs *fs, const char *argument, GString *answer, char **ret
 	return 0;
 }
 
+static int refuse_error(const GError *error, char **ret_error)
+{
+	*ret_error = g_strdup(error->message);
+	return -EINVAL;
+}
+
+static int run_set(Fs *fs, const char *argument, GString *answer, char **ret_error)
+{
+	g_autoptr(GError) error = NULL;
+
+	if (!fs->service)
+		return refuse_without_class(ret_error);
+	return config_change_set(fs, argument, answer, &error) ? 0 : refuse_error(error, ret_error);
+}
+
+static int run_reload(Fs *fs, const char *argument, GString *answer, char **ret_error)
+{
+	g_autoptr(GError) error = NULL;
+	gsize length;
+	g_autofree guchar *bytes = g_base64_decode(argument ? argument : "", &length);
+
+	if (!fs->service)
+		return refuse_without_class(ret_error);
+	if (config_change_reload(fs, (char *)bytes, length, answer, &error))
+		return 0;
+	return refuse_error(error, ret_error);
+}
+
 static const struct Command {
 	const char *name;
 	bool needs_argument;
@@ -177,6 +211,8 @@ static const struct Command {
 	{ "drain", false, run_drain },
 	{ "seal", true, run_seal },
 	{ "explain", true, run_explain },
+	{ "set", true, run_set },
+	{ "reload", false, run_reload },
 };
 
 static const struct Command *find_command(const char *name)
@@ -196,7 +232,7 @@ static int run(Fs *fs, char *line, GString *answer, char **ret_error)
 		*argument++ = '\0';
 	command = find_command(line);
 	if (!command)
-		return refuse(ret_error, -EINVAL, "%s: no such command; allowed: warm, drain, seal, explain", line);
+		return refuse(ret_error, -EINVAL, "%s: no such command; allowed: warm, drain, seal, explain, set, reload", line);
 	if (command->needs_argument && !*argument)
 		return refuse(ret_error, -EINVAL, "%s: what? give one argument", line);
 	return command->run(fs, *argument ? argument : NULL, answer, ret_error);

@@ -6,6 +6,9 @@
  *	drain [CLASS]		remove what is ready, and prepare no more until a create finds none
  *	seal PATH		make a plain file of a live segment; the path is below the mount point
  *	explain PATH		what class a new file of that name would get, and why
+ *	set CLASS KEY=VALUE	another value for a class (fs/config-change.h)
+ *	reload BASE64		other values from what the file of config= holds now. Whoever asks for it reads it: it may lie
+ *				in this mount
  *
  * Without CLASS, all classes. None waits for a preparation.
  */

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "alloc/byte-size.h"
+#include "alloc/class-change.h"
 #include "alloc/class-config.h"
 #include "fs/preset.h"
 
@@ -558,4 +559,76 @@ FsOptions *fs_options_parse(int argc, char **argv, GError **error)
 	g_strfreev(parsed.paths);
 	g_free(parsed.type);
 	return ok ? g_steal_pointer(&options) : NULL;
+}
+
+static bool is_of_file(const FsOptions *options, const char *origin)
+{
+	size_t length = strlen(options->config_path);
+
+	return strncmp(origin, options->config_path, length) == 0 && origin[length] == ':';
+}
+
+/* All of the mount's options that are not from the file. */
+static void copy_given(FsOptions *copy, const FsOptions *options)
+{
+	for (size_t i = 0; i < G_N_ELEMENTS(mount_keys); i++) {
+		const GivenOption *given = given_options_find(options->given, mount_keys[i].key);
+
+		if (given && !is_of_file(options, given->origin))
+			set_known_key(copy, &mount_keys[i], given->value, given->origin, NULL);
+	}
+}
+
+/* Where a class is from, its match= says, which never changes. */
+static void keep_class(FsOptions *copy, const SegmentClass *class, const FsOptions *options)
+{
+	const char *origin;
+
+	segment_class_value(class, "match", &origin);
+	if (!is_of_file(options, origin))
+		class_rules_add(copy->rules, segment_class_copy(class));
+}
+
+FsOptions *fs_options_reread(const FsOptions *options, const char *bytes, size_t length, GError **error)
+{
+	g_autoptr(FsOptions) copy = fs_options_new();
+
+	copy->n_threads = options->n_threads;
+	copy_given(copy, options);
+	for (size_t i = 0; i < class_rules_count(options->rules); i++)
+		keep_class(copy, class_rules_nth(options->rules, i), options);
+	if (class_config_load_bytes(options->config_path, bytes, length, copy->rules, set_mount_key, copy, error))
+		return g_steal_pointer(&copy);
+	g_prefix_error(error, "config=");
+	return NULL;
+}
+
+bool fs_options_can_become(const FsOptions *options, const FsOptions *wanted, GError **error)
+{
+	const char *key, *origin;
+
+	for (size_t i = 0; (key = fs_options_nth_key(i)); i++) {
+		g_autofree char *before = fs_options_value(options, key, &origin);
+		g_autofree char *now = fs_options_value(wanted, key, &origin);
+
+		if (strcmp(before, now) == 0)
+			continue;
+		g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
+			    "[warmfs] %s=%s: cannot change from %s while it is mounted, because it is for all classes at once; "
+			    "unmount, and mount it again", key, *now ? now : "none", *before ? before : "none");
+		return false;
+	}
+	return true;
+}
+
+void fs_options_note_again(const FsOptions *options, const FsOptions *wanted)
+{
+	for (size_t i = 0; i < G_N_ELEMENTS(mount_keys); i++) {
+		const GivenOption *given = given_options_find(wanted->given, mount_keys[i].key);
+
+		if (given)
+			given_options_note(options->given, mount_keys[i].key, given->value, given->origin);
+		else
+			g_hash_table_remove(options->given, mount_keys[i].key);
+	}
 }

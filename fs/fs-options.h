@@ -37,7 +37,7 @@ typedef struct FsOptions {
 	bool wait_warm;
 	/* The configuration file, as an absolute path, or NULL. */
 	char *config_path;
-	/* Of the options of the mount. */
+	/* Of the options of the mount. While it is used, Fs.config_lock protects them. */
 	GivenOptions *given;
 	/* Of -o and of the configuration file together. */
 	ClassRules *rules;
@@ -65,5 +65,11 @@ FsOptions *fs_options_parse(int argc, char **argv, GError **error);
  * from: `default`, `option` or `FILE:LINE`. */
 const char *fs_options_nth_key(size_t nth);
 char *fs_options_value(const FsOptions *options, const char *key, const char **ret_origin);
+/* The same options, with these bytes in the file of config=, which there is. NULL: *error as of fs_options_parse. */
+FsOptions *fs_options_reread(const FsOptions *options, const char *bytes, size_t length, GError **error);
+/* Whether the options of the mount in both are the same: none of them can change while it is mounted. */
+bool fs_options_can_become(const FsOptions *options, const FsOptions *wanted, GError **error);
+/* After that: where each is from is what `wanted` says. */
+void fs_options_note_again(const FsOptions *options, const FsOptions *wanted);
 FsOptions *fs_options_free(FsOptions *options);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(FsOptions, fs_options_free)

@@ -32,6 +32,7 @@ FsReport *fs_report_new(Fs *fs)
 	FsReport *report = g_new0(FsReport, 1);
 
 	report->options = fs->options;
+	report->config_lock = &fs->config_lock;
 	report->mount_point = fs->mount_point;
 	report->started_s = fs->started_s;
 	report->passthrough = atomic_load(&fs->passthrough);

@@ -23,6 +23,8 @@ typedef struct ClassReport {
 
 typedef struct FsReport {
 	const FsOptions *options;
+	/* Protects where the values are from. */
+	Mutex *config_lock;
 	const char *mount_point;
 	/* Seconds since 1970. */
 	int64_t started_s;

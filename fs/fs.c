@@ -34,6 +34,7 @@ int fs_init(Fs *fs, int root_fd, const FsConfig *config, const Log *log, const C
 	r = inode_table_init(&fs->inodes, root_fd);
 	if (r < 0)
 		return r;
+	mutex_init(&fs->config_lock);
 	slot_table_init(&fs->files, sizeof(FileHandle));
 	slot_table_init(&fs->dirs, sizeof(DirHandle));
 	slot_table_init(&fs->status_files, sizeof(StatusFile));
@@ -76,6 +77,7 @@ void fs_deinit(Fs *fs)
 	slot_table_deinit(&fs->status_files);
 	slot_table_deinit(&fs->dirs);
 	slot_table_deinit(&fs->files);
+	mutex_deinit(&fs->config_lock);
 	inode_table_deinit(&fs->inodes);
 	cleanup_fd(&fs->proc_fd);
 }

@@ -38,6 +38,8 @@ typedef struct Fs {
 	const struct FsOptions *options;
 	const char *mount_point;
 	int64_t started_s;
+	/* Held while options or classes change (fs/config-change.h), and where it is read who gave them. Before the service's. */
+	Mutex config_lock;
 	/* NULL without classes. */
 	AllocateService *service;
 	FileProvider *provider;

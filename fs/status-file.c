@@ -4,9 +4,11 @@
 #include <errno.h>
 #include <string.h>
 
+#include "alloc/class-config.h"
 #include "fs/control.h"
 
-#define COMMAND_MAX_BYTES 65536
+/* A configuration file as a word, and what goes with it. */
+#define COMMAND_MAX_BYTES (CLASS_CONFIG_MAX_FILE / 2 * 3)
 
 static StatusFile *status_file(SlotTable *files, const struct fuse_file_info *fi)
 {

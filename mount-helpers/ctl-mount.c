@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "alloc/class-config.h"
 #include "alloc/cleanup.h"
 
 #define MOUNT_TYPE "fuse.warmfs"
@@ -164,4 +165,24 @@ char *ctl_mount_command(const char *mount, const char *command, GError **error)
 		code = errno;
 	answer = read_all(fd, error);
 	return answer ? conclude(answer, code, error) : NULL;
+}
+
+/* What is wrong in it, the daemon says; so it may have one byte too many. */
+char *ctl_read_config(const char *path, gsize *ret_length, GError **error)
+{
+	auto_fd fd = open(path, O_RDONLY | O_CLOEXEC);
+	g_autofree char *bytes = g_malloc(CLASS_CONFIG_MAX_FILE + 1);
+	gsize length = 0;
+	ssize_t n = 1;
+
+	while (fd >= 0 && n > 0 && length <= CLASS_CONFIG_MAX_FILE) {
+		n = read(fd, bytes + length, CLASS_CONFIG_MAX_FILE + 1 - length);
+		length += MAX(n, 0);
+	}
+	if (fd < 0 || n < 0) {
+		fail(error, errno, "%s: cannot be %s: %s", path, fd < 0 ? "opened" : "read", g_strerror(errno));
+		return NULL;
+	}
+	*ret_length = length;
+	return g_steal_pointer(&bytes);
 }

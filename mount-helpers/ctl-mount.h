@@ -18,3 +18,7 @@ char *ctl_mount_read(const char *mount, const char *name, GError **error);
 
 /* Has a command done (fs/control.h). The answer, without its last line, `ok`; NULL: *error is what the daemon says. */
 char *ctl_mount_command(const char *mount, const char *command, GError **error);
+
+/* The bytes of a configuration file, of one that is too large hardly more than allowed (alloc/class-config.h). NULL: *error.
+ * Free with g_free. */
+char *ctl_read_config(const char *path, gsize *ret_length, GError **error);

@@ -22,6 +22,8 @@ static const char usage[] =
 	"  top [MOUNT] [--once]        the same as it lives: a bar for each class, rates, times of creates; q ends\n"
 	"  warm MOUNT [CLASS] [--wait] fill the pool, also after drain or a failure; --wait: until it is full\n"
 	"  drain MOUNT [CLASS]         give the pool's space back, until a create needs a segment or warm is asked for\n"
+	"  set MOUNT CLASS KEY=VALUE   another value for a class, until it is unmounted or reloaded\n"
+	"  reload MOUNT                read the file of config= again: all of it is taken, or nothing\n"
 	"  seal FILE                   make a plain file of a live segment now\n"
 	"  explain FILE                which class a new file of that name would get, and why\n"
 	"  check [--dry-run] SOURCE    seal what was left live, without mounting (as warmfs --check)\n"
@@ -256,6 +258,59 @@ static int run_drain(const char *verb, char **words)
 }
 
 /*
+ * set, reload
+ */
+
+static int run_set(const char *verb, char **words)
+{
+	g_autoptr(GError) error = NULL;
+	g_autofree char *mount = NULL;
+	g_autofree char *argument = NULL;
+
+	if (count(words) != 3 || !strchr(words[2], '='))
+		return misused(verb, "give MOUNT, CLASS and KEY=VALUE");
+	mount = ctl_mount_find(words[0], &error);
+	argument = g_strdup_printf("%s %s", words[1], words[2]);
+	return mount ? tell(verb, mount, argument) : fail(verb, error);
+}
+
+/* The file of config=, as MOUNT/.warmfs/config names it. */
+static char *find_config(const char *mount, GError **error)
+{
+	static const char begin[] = "\n# config=";
+	g_autofree char *text = ctl_mount_read(mount, "config", error);
+	const char *at = text ? strstr(text, begin) : NULL;
+
+	if (!text)
+		return NULL;
+	if (at)
+		return g_strndup(at + strlen(begin), strcspn(at + strlen(begin), "\n"));
+	g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INVAL,
+		    "%s was mounted without config=FILE: nothing to read again; warmfsctl set changes single values", mount);
+	return NULL;
+}
+
+static int run_reload(const char *verb, char **words)
+{
+	g_autoptr(GError) error = NULL;
+	g_autofree char *mount = NULL;
+	g_autofree char *path = NULL;
+	g_autofree char *bytes = NULL;
+	g_autofree char *word = NULL;
+	gsize length = 0;
+
+	if (count(words) != 1)
+		return misused(verb, "give MOUNT");
+	mount = ctl_mount_find(words[0], &error);
+	path = mount ? find_config(mount, &error) : NULL;
+	bytes = path ? ctl_read_config(path, &length, &error) : NULL;
+	if (!bytes)
+		return fail(verb, error);
+	word = g_base64_encode((guchar *)bytes, length);
+	return tell(verb, mount, word);
+}
+
+/*
  * seal, explain
  */
 
@@ -393,7 +448,8 @@ static const struct Verb {
 	int (*run)(const char *verb, char **words);
 } VERBS[] = {
 	{ "status", run_status },   { "top", run_top },		 { "presets", run_presets },
-	{ "warm", run_warm },	 { "drain", run_drain },
+	{ "warm", run_warm },	    { "drain", run_drain },
+	{ "set", run_set },	    { "reload", run_reload },
 	{ "seal", run_on_file },    { "explain", run_on_file }, { "check", run_check },
 };
 

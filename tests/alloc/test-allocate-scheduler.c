@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "alloc/allocate-waiting.h"
+#include "alloc/class-change.h"
 #include "tests/lib/test-util.h"
 
 #define MS_NS INT64_C(1000000)
@@ -1073,6 +1074,108 @@ static Segment *new_segment(const SegmentClass *class)
 	return segment;
 }
 
+static void change(Fixture *f, const char *key, const char *value)
+{
+	g_autoptr(ClassRules) wanted = class_rules_copy(f->rules);
+	g_autoptr(GError) error = NULL;
+
+	segment_class_set(class_rules_find_named(wanted, "a"), key, value, &error);
+	g_assert_no_error(error);
+	class_rules_become(f->rules, wanted);
+	allocate_scheduler_adjust(&f->scheduler);
+}
+
+static void drop_surplus(Fixture *f, unsigned n_expected)
+{
+	g_assert_cmpuint(f->scheduler.surplus.length, ==, n_expected);
+	for (unsigned i = 0; i < n_expected; i++)
+		g_free(g_queue_pop_head(&f->scheduler.surplus));
+}
+
+/* Deeper: more is prepared. Less deep: what is ready and too much goes, and so does what was on its way. */
+static void test_ahead_changes(void)
+{
+	Fixture f;
+	AllocateRequest *coming;
+
+	fixture_init(&f, 1, "a size=1M ahead=1", NULL);
+	fill(&f);
+	g_assert_cmpuint(status(&f, 0).ready, ==, 1);
+	change(&f, "ahead", "4");
+	finish(&f, next_of(&f, 0, NULL), 0);
+	finish(&f, next_of(&f, 0, NULL), 0);
+	coming = next_of(&f, 0, NULL);
+	change(&f, "ahead", "2");
+	g_assert_cmpuint(status(&f, 0).ahead, ==, 2);
+	g_assert_cmpuint(status(&f, 0).ready, ==, 2);
+	drop_surplus(&f, 1);
+	finish(&f, coming, 0);
+	g_assert_cmpuint(status(&f, 0).ready, ==, 2);
+	drop_surplus(&f, 1);
+	g_assert_null(next(&f));
+
+	change(&f, "ahead", "0");
+	drop_surplus(&f, 2);
+	change(&f, "ahead", "1");
+	fill(&f);
+	g_assert_cmpuint(status(&f, 0).ready, ==, 1);
+	fixture_deinit(&f);
+}
+
+/* It goes on from where it is, within its new bounds. */
+static void test_ahead_becomes_auto(void)
+{
+	Fixture f;
+
+	fixture_init(&f, 1, "a size=1M ahead=6", NULL);
+	fill(&f);
+	change(&f, "ahead", "auto");
+	g_assert_cmpuint(status(&f, 0).ahead, ==, 6);
+	change(&f, "max_ahead", "4");
+	g_assert_cmpuint(status(&f, 0).ahead, ==, 4);
+	drop_surplus(&f, 2);
+	change(&f, "slow_ms", "0");
+	g_assert_cmpuint(status(&f, 0).ahead, ==, 4);
+	fixture_deinit(&f);
+}
+
+/* What was to be renewed for the pool goes as well. */
+static void test_ahead_changes_while_recycling(void)
+{
+	Fixture f;
+
+	fixture_init(&f, 1, "a size=1M ahead=2", NULL);
+	for (unsigned i = 0; i < 2; i++) {
+		g_assert_true(allocate_scheduler_claim(&f.scheduler, nth_class(&f, 0)));
+		allocate_scheduler_recycle(&f.scheduler, nth_class(&f, 0), new_segment(nth_class(&f, 0)));
+	}
+	change(&f, "ahead", "1");
+	g_assert_cmpuint(f.scheduler.classes[0].pool.recycled.length, ==, 1);
+	drop_surplus(&f, 1);
+	change(&f, "ahead", "0");
+	g_assert_cmpuint(f.scheduler.classes[0].pool.recycled.length, ==, 0);
+	drop_surplus(&f, 1);
+	fixture_deinit(&f);
+}
+
+static void test_quota_changes(void)
+{
+	Fixture f;
+
+	fixture_init(&f, 1, "a size=1M ahead=4", NULL);
+	fill(&f);
+	f.live_bytes = 1 << 20;
+	change(&f, "quota", "4M");
+	g_assert_cmpuint(status(&f, 0).ready, ==, 3);
+	drop_surplus(&f, 1);
+	g_assert_null(next(&f));
+	change(&f, "quota", "5M");
+	fill(&f);
+	g_assert_cmpuint(status(&f, 0).ready, ==, 4);
+	drop_surplus(&f, 0);
+	fixture_deinit(&f);
+}
+
 static void finish_recycled(Fixture *f, const Work *work)
 {
 	allocate_scheduler_finish(&f->scheduler, work->request, 0, work->recycled);
@@ -1190,6 +1293,10 @@ int main(int argc, char **argv)
 	test_add("/allocate-scheduler/quota-used-up", test_quota_used_up);
 	test_add("/allocate-scheduler/ahead-auto", test_ahead_auto);
 	test_add("/allocate-scheduler/drain", test_drain);
+	test_add("/allocate-scheduler/ahead-changes", test_ahead_changes);
+	test_add("/allocate-scheduler/ahead-becomes-auto", test_ahead_becomes_auto);
+	test_add("/allocate-scheduler/ahead-changes-while-recycling", test_ahead_changes_while_recycling);
+	test_add("/allocate-scheduler/quota-changes", test_quota_changes);
 	test_add("/allocate-scheduler/recycled", test_recycled);
 	test_add("/allocate-scheduler/recycled-for-waiting", test_recycled_for_waiting);
 	return g_test_run();

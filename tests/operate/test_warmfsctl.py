@@ -90,7 +90,7 @@ def test_control_conversation(mount):
     answer, failed = talk(mount, 'seal\n')
     assert 'error: seal: what?' in answer
     assert talk(mount) == ('', None) and talk(mount, 'warm') == ('', None)
-    assert talk(mount, 'x' * 60000, 'y' * 60000)[1].errno == 7
+    assert talk(mount, *['x' * 60000] * 27)[1].errno == 7
 
 
 def test_control_by_echo(mount):
