@@ -36,6 +36,6 @@ unsigned stamp_of(const Segment *segment)
 {
 	char text[16] = "";
 
-	return fgetxattr(segment->fd, "user.warmfs.stamp", text, sizeof(text) - 1) < 0 ? 0
+	return fgetxattr(segment->fd, "user.stamp", text, sizeof(text) - 1) < 0 ? 0
 										       : atoi(text);
 }

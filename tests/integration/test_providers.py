@@ -12,7 +12,7 @@ from warmfs import KI, MI, links_of, touch, wait_until, write_all
 
 SIZE = MI
 KINDS = ('mapped', 'append', 'stream')
-STAMP = 'user.warmfs.stamp'
+STAMP = 'user.stamp'
 
 
 def install(directory, module, name=None):

@@ -200,7 +200,7 @@ def mounted(device, point, *options):
 @contextlib.contextmanager
 def loop_fs(fstype, size, directory, mkfs_options=(), mount_options=''):
     """A fresh filesystem (ext4 or xfs) of that many bytes on a loop device; yields its mount point."""
-    image = pathlib.Path(tempfile.mkstemp(prefix=f'{fstype}-', suffix='.img', dir=directory)[1])
+    image = new_file(f'{fstype}-', '.img', directory)
     point = pathlib.Path(tempfile.mkdtemp(prefix=f'{fstype}-', dir=directory))
     mounted = False
     try:
@@ -304,7 +304,7 @@ class Child:
 
     def _ends(self):
         # Its end closes the pipe, if it has no children of its own: no need to look for it again and again.
-        if self.status is None and select.select([self.pipe], [], [], 0.02)[0]:
+        if self.status is None and becomes_readable(self.pipe, 0.02):
             self._collect()
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if not pid and self.closed:
@@ -455,14 +455,14 @@ class Mount:
         if not any(option.startswith('yield=') for option in self.options):
             self.options.insert(0, 'yield=off')
         if config is not None:
-            path = pathlib.Path(tempfile.mkstemp(prefix='classes-', suffix='.conf', dir=workdir)[1])
+            path = new_file('classes-', '.conf', workdir)
             path.write_text(config)
             self.options.append(f'config={path}')
         self.faults = faults
         self.before = before
         self.binary = binary
         self.foreground = foreground
-        self.log_path = pathlib.Path(tempfile.mkstemp(prefix='stderr-', suffix='.log', dir=workdir)[1])
+        self.log_path = new_file('stderr-', '.log', workdir)
         self.process = None
         self.source_fd = -1
         self.dev = None
@@ -806,6 +806,12 @@ def touch(path, mode=0o644):
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT, mode))
 
 
+def new_file(prefix, suffix, directory):
+    fd, path = tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=directory)
+    os.close(fd)
+    return pathlib.Path(path)
+
+
 def make_workdir():
     path = pathlib.Path(tempfile.mkdtemp(prefix='warmfs-test-', dir=TEST_DIR)).resolve()
     # Other users walk through it.
@@ -818,4 +824,11 @@ def remove_workdir(path):
 
 
 def readable(fd, seconds):
-    return bool(select.select([fd], [], [], seconds * SLOW)[0])
+    return becomes_readable(fd, seconds * SLOW)
+
+
+def becomes_readable(fd, seconds):
+    """Also of a descriptor that select(2) has no bit for."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))

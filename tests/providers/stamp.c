@@ -26,7 +26,7 @@ static int stamp(StampProvider *provider, const Segment *segment)
 
 	provider->host->describe(segment, &info);
 	snprintf(text, sizeof(text), "%u", atomic_fetch_add(&provider->n_stamped, 1) + 1);
-	return fsetxattr(info.fd, "user.warmfs.stamp", text, strlen(text), 0) < 0 ? -errno : 0;
+	return fsetxattr(info.fd, "user.stamp", text, strlen(text), 0) < 0 ? -errno : 0;
 }
 
 static int stamp_prepare(SegmentProvider *base, const SegmentClass *class,
