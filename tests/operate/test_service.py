@@ -169,7 +169,11 @@ def unit(workdir):
     directory.mkdir()
     text = (UNITS / 'warmfs@.service.in').read_text()
     assert set(re.findall(r'@\w+@', text)) == {'@bindir@'}
-    (directory / 'warmfs@srv-log.service').write_text(text.replace('@bindir@', str(warmfs.BINARY.parent)))
+    programs = workdir / 'bin'
+    programs.mkdir()
+    for program in (warmfs.BINARY, warmfs.TREE / 'build/mount-helpers/warmfsctl'):
+        (programs / program.name).symlink_to(program)
+    (directory / 'warmfs@srv-log.service').write_text(text.replace('@bindir@', str(programs)))
     return directory / 'warmfs@srv-log.service'
 
 
@@ -188,6 +192,17 @@ def test_service_unit(unit):
     text = unit.read_text()
     for needed in ('Type=notify', 'WatchdogSec=', 'DeviceAllow=/dev/fuse rw', 'CAP_SYS_ADMIN'):
         assert needed in text
+
+
+def test_service_reload(unit, warm):
+    """systemctl reload: the command that the unit gives for that."""
+    mount = warm(config='[class one]\nmatch=*.one\nsize=64K\n')
+    line = re.search(r'^ExecReload=(.*)$', unit.read_text(), re.MULTILINE)[1]
+    found = re.search(r'^# config=(.*)$', (mount.point / '.warmfs/config').read_text(), re.MULTILINE)[1]
+    with open(found, 'a') as file:
+        file.write('ahead=1\n')
+    done = command(*[word.replace('%f', str(mount.point)) for word in line.split(' ')]).require()
+    assert done.stdout == 'class one: now ahead=1, was 2\n'
 
 
 def test_service_unit_has_no_mount_namespace(unit):
