@@ -176,11 +176,13 @@ int inode_table_bury(InodeTable *table, dev_t dev, ino_t ino, bool keep, int64_t
 			return -EBUSY;
 	if (!inode)
 		return -ENOENT;
+	/* First: who opens the file looks afterwards, and so never takes the empty one for it. */
+	atomic_store(&inode->buried, true);
 	r = replace_fd(table, inode, keep);
 	if (r < 0)
-		return r;
-	g_hash_table_remove(table->by_identity, inode);
-	atomic_store(&inode->buried, true);
+		atomic_store(&inode->buried, false);
+	else
+		g_hash_table_remove(table->by_identity, inode);
 	return r;
 }
 
