@@ -8,7 +8,7 @@ import pytest
 
 import warmfs
 from status_files import class_status, read, status
-from test_warmfsctl import CONFIG, Done, complete, ctl, refused, talk
+from test_warmfsctl import CONFIG, Done, complete, ctl, for_everybody, refused, talk
 from warmfs import KI, as_user, touch, wait_until
 
 
@@ -94,10 +94,13 @@ def test_set_without_class(warm):
     assert 'has no class' in talk(mount, 'reload\n')[0]
 
 
-def test_not_for_everybody(mount):
+def test_not_for_everybody(mount, workdir):
+    program = for_everybody(workdir)
+
     def attempt():
-        return [(done.status, done.err) for done in (Done('set', mount.point, 'one', 'ahead=1'),)]
-    code, err = as_user(12345, attempt)[0]
+        done = Done('set', mount.point, 'one', 'ahead=1', program=program)
+        return done.status, done.err
+    code, err = as_user(12345, attempt)
     assert code == 1 and 'run it as root' in err
 
 
