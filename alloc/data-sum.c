@@ -56,22 +56,6 @@ uint64_t data_sum(const void *bytes, size_t size, uint64_t at)
 	return sum;
 }
 
-static int read_fully(const Sys *sys, int fd, char *buffer, size_t size, uint64_t offset)
-{
-	while (size > 0) {
-		ssize_t n = sys->pread(sys, fd, buffer, size, offset);
-
-		if (n == -EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? n : -EIO;
-		buffer += n;
-		size -= n;
-		offset += n;
-	}
-	return 0;
-}
-
 int data_sum_of_file(const Sys *sys, int fd, uint64_t start, uint64_t end, uint64_t *ret_sum)
 {
 	char chunk[CHUNK_BYTES];
@@ -79,7 +63,7 @@ int data_sum_of_file(const Sys *sys, int fd, uint64_t start, uint64_t end, uint6
 
 	for (uint64_t at = 0; start + at < end; at += CHUNK_BYTES) {
 		size_t size = MIN(CHUNK_BYTES, end - start - at);
-		int r = read_fully(sys, fd, chunk, size, start + at);
+		int r = sys_read_fully(sys, fd, chunk, size, start + at);
 
 		if (r < 0)
 			return r;

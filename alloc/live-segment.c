@@ -205,20 +205,6 @@ static uint64_t promised_length(const LiveSegment *live)
 				   : live->synced_length;
 }
 
-static int write_fully(const Sys *sys, int fd, const char *data, size_t size, off_t offset)
-{
-	while (size > 0) {
-		ssize_t n = sys->pwrite(sys, fd, data, size, offset);
-
-		if (n <= 0)
-			return n < 0 ? n : -EIO;
-		data += n;
-		size -= n;
-		offset += n;
-	}
-	return 0;
-}
-
 static int zero_unseen_locked(LiveSegment *live, size_t size, off_t offset)
 {
 	static const char zeroes[65536];
@@ -226,7 +212,7 @@ static int zero_unseen_locked(LiveSegment *live, size_t size, off_t offset)
 	int r = stat_locked(live, &before);
 
 	if (r == 0)
-		r = write_fully(live->place->sys, live->fd, zeroes, size, offset);
+		r = sys_write_fully(live->place->sys, live->fd, zeroes, size, offset);
 	return r == 0 ? keep_times_locked(live, &before) : r;
 }
 

@@ -35,20 +35,6 @@ static bool go_on(Recovery *recovery, uint64_t more_bytes)
 	return !recovery->result->stopped;
 }
 
-static int read_fully(const Sys *sys, int fd, char *buffer, size_t size, off_t offset)
-{
-	while (size > 0) {
-		ssize_t n = sys->pread(sys, fd, buffer, size, offset);
-
-		if (n <= 0)
-			return n < 0 ? n : -EIO;
-		buffer += n;
-		size -= n;
-		offset += n;
-	}
-	return 0;
-}
-
 /* One past the last byte that is not zero. Reads from the end. */
 static int find_end(Recovery *recovery, int fd, off_t size, off_t *ret_end)
 {
@@ -60,7 +46,7 @@ static int find_end(Recovery *recovery, int fd, off_t size, off_t *ret_end)
 		int r = go_on(recovery, whole - size) ? 0 : -ECANCELED;
 
 		if (r == 0)
-			r = read_fully(recovery->sys, fd, buffer, size - start, start);
+			r = sys_read_fully(recovery->sys, fd, buffer, size - start, start);
 		if (r < 0)
 			return r;
 		for (off_t i = size - start; i > 0; i--) {

@@ -325,3 +325,35 @@ const Sys sys_kernel = {
 	.resident_bytes = kernel_resident_bytes,
 	.msync = kernel_msync,
 };
+
+int sys_read_fully(const Sys *sys, int fd, void *data, size_t size, off_t offset)
+{
+	while (size > 0) {
+		ssize_t n = sys->pread(sys, fd, data, size, offset);
+
+		if (n == -EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? n : -EIO;
+		data = (char *)data + n;
+		size -= n;
+		offset += n;
+	}
+	return 0;
+}
+
+int sys_write_fully(const Sys *sys, int fd, const void *data, size_t size, off_t offset)
+{
+	while (size > 0) {
+		ssize_t n = sys->pwrite(sys, fd, data, size, offset);
+
+		if (n == -EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? n : -EIO;
+		data = (const char *)data + n;
+		size -= n;
+		offset += n;
+	}
+	return 0;
+}

@@ -59,3 +59,7 @@ struct Sys {
 };
 
 extern const Sys sys_kernel;
+
+/* All of it, over short calls and those that a signal has ended. 0 or -errno; -EIO if the file has no more, or takes no more. */
+int sys_read_fully(const Sys *sys, int fd, void *data, size_t size, off_t offset);
+int sys_write_fully(const Sys *sys, int fd, const void *data, size_t size, off_t offset);

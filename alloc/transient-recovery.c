@@ -23,34 +23,6 @@ typedef struct Image {
 	unsigned n_failed;
 } Image;
 
-static int read_fully(const Sys *sys, int fd, void *data, size_t size, off_t offset)
-{
-	while (size > 0) {
-		ssize_t n = sys->pread(sys, fd, data, size, offset);
-
-		if (n <= 0)
-			return n < 0 ? n : -EIO;
-		data = (char *)data + n;
-		size -= n;
-		offset += n;
-	}
-	return 0;
-}
-
-static int write_fully(const Sys *sys, int fd, const char *data, size_t size, off_t offset)
-{
-	while (size > 0) {
-		ssize_t n = sys->pwrite(sys, fd, data, size, offset);
-
-		if (n <= 0)
-			return n < 0 ? n : -EIO;
-		data += n;
-		size -= n;
-		offset += n;
-	}
-	return 0;
-}
-
 /* -EUCLEAN if this is no segment that a daemon had taken for the slot's owner. */
 static int open_segment(const Image *image, const TransientOwner *owner, int *ret_fd, struct stat *ret_attr)
 {
@@ -88,9 +60,9 @@ static int copy(const Image *image, int fd, const TransientSlot *slot)
 	while (r == 0 && at < slot->end) {
 		size_t size = MIN(CHUNK_BYTES, slot->end - at);
 
-		r = read_fully(sys, image->fd, bytes, size, slot->owner.offset_bytes + at);
+		r = sys_read_fully(sys, image->fd, bytes, size, slot->owner.offset_bytes + at);
 		if (r == 0)
-			r = write_fully(sys, fd, bytes, size, at);
+			r = sys_write_fully(sys, fd, bytes, size, at);
 		at += size;
 	}
 	return r;
@@ -161,7 +133,7 @@ static bool is_image(const Image *image, const struct stat *attr, TransientHeade
 	const TransientPlace *place = image->place;
 
 	return S_ISREG(attr->st_mode) && attr->st_uid == geteuid() && !(attr->st_mode & 077) && attr->st_nlink == 1 &&
-	       read_fully(place->sys, image->fd, ret_header, sizeof(*ret_header), 0) == 0 &&
+	       sys_read_fully(place->sys, image->fd, ret_header, sizeof(*ret_header), 0) == 0 &&
 	       transient_header_checks(ret_header) &&
 	       image->n_bytes >= TRANSIENT_HEADER_BYTES + ret_header->n_slots * TRANSIENT_SLOT_BYTES && ret_header->source_dev == place->source_dev &&
 	       ret_header->source_ino == place->source_ino;
@@ -171,7 +143,7 @@ static int recover_slots(Image *image, unsigned n_slots)
 {
 	for (unsigned i = 0; i < n_slots; i++) {
 		TransientSlot slot;
-		int r = read_fully(image->place->sys, image->fd, &slot, sizeof(slot),
+		int r = sys_read_fully(image->place->sys, image->fd, &slot, sizeof(slot),
 				   TRANSIENT_HEADER_BYTES + (off_t)i * sizeof(slot));
 
 		if (r < 0)

@@ -34,24 +34,6 @@ static bool is_unsupported(int r)
 	return r == -EOPNOTSUPP || r == -EINVAL || r == -ENOSYS;
 }
 
-static int write_fully(const Sys *sys, int fd, const void *data, size_t length, off_t offset)
-{
-	while (length > 0) {
-		ssize_t n = sys->pwrite(sys, fd, data, length, offset);
-
-		if (n == -EINTR)
-			continue;
-		if (n < 0)
-			return n;
-		if (n == 0)
-			return -EIO;
-		data = (const char *)data + n;
-		length -= n;
-		offset += n;
-	}
-	return 0;
-}
-
 /* An error belongs to the file: this call takes it from the fsync at the end, which would not report it again. Where
  * the filesystem knows no such call, the fsync does it all. */
 static int flush_behind(const Sys *sys, int fd, uint64_t start, uint64_t end, bool wait)
@@ -71,7 +53,7 @@ static int write_chunk(const Sys *sys, int fd, const char *zeroes, size_t write_
 	for (uint64_t offset = start; r == 0 && offset < end; offset += write_bytes)
 		r = warm_stint_is_cancelled(stint) ?
 			    -ECANCELED :
-			    write_fully(sys, fd, zeroes, MIN(write_bytes, end - offset), offset);
+			    sys_write_fully(sys, fd, zeroes, MIN(write_bytes, end - offset), offset);
 	return r;
 }
 
