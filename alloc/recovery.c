@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "alloc/recovery.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 
 #include "alloc/cleanup.h"
+#include "alloc/dir-names.h"
 #include "alloc/reservation.h"
 #include "alloc/segment-name.h"
 #include "alloc/segment-trailer.h"
@@ -211,25 +211,6 @@ static void count(Recovery *recovery, const char *name, int r)
 	}
 }
 
-static GPtrArray *list_names(int dir_fd)
-{
-	/* Opened anew: a DIR takes its descriptor along when it is closed. */
-	int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *stream = fd < 0 ? NULL : fdopendir(fd);
-	GPtrArray *names;
-	struct dirent *entry;
-
-	if (!stream) {
-		cleanup_fd(&fd);
-		return NULL;
-	}
-	names = g_ptr_array_new_with_free_func(g_free);
-	while ((entry = readdir(stream)))
-		g_ptr_array_add(names, g_strdup(entry->d_name));
-	closedir(stream);
-	return names;
-}
-
 static void step(Recovery *recovery, const char *name)
 {
 	uint64_t weight = recovery->progress ? weight_bytes(recovery->dir, name) : 0;
@@ -254,7 +235,7 @@ int recovery_run(const Sys *sys, PoolDir *dir, LiveTable *table, const Log *log,
 		.arg = arg,
 		.result = ret_result,
 	};
-	g_autoptr(GPtrArray) names = list_names(dir->segments_fd);
+	g_autoptr(GPtrArray) names = dir_names(dir->segments_fd, "");
 
 	*ret_result = (RecoveryResult){ 0 };
 	if (!names)

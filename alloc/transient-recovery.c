@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "alloc/transient-recovery.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "alloc/cleanup.h"
+#include "alloc/dir-names.h"
 #include "alloc/segment-name.h"
 #include "alloc/segment-trailer.h"
 
@@ -193,25 +193,6 @@ static void recover_name(const TransientPlace *place, PoolDir *dir, int dir_fd, 
 	}
 }
 
-static GPtrArray *list_names(int dir_fd, const char *prefix)
-{
-	int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *stream = fd < 0 ? NULL : fdopendir(fd);
-	GPtrArray *names;
-	struct dirent *entry;
-
-	if (!stream) {
-		cleanup_fd(&fd);
-		return NULL;
-	}
-	names = g_ptr_array_new_with_free_func(g_free);
-	while ((entry = readdir(stream)))
-		if (g_str_has_prefix(entry->d_name, prefix))
-			g_ptr_array_add(names, g_strdup(entry->d_name));
-	closedir(stream);
-	return names;
-}
-
 /* All that is there of the source, by name; none if the directory is not there, or somebody else's. */
 static int recover_names(const TransientPlace *place, PoolDir *dir, bool dry_run, TransientResult *result,
 			 unsigned *ret_count)
@@ -223,7 +204,7 @@ static int recover_names(const TransientPlace *place, PoolDir *dir, bool dry_run
 	*ret_count = 0;
 	if (!prefix || dir_fd < 0)
 		return 0;
-	names = list_names(dir_fd, prefix);
+	names = dir_names(dir_fd, prefix);
 	if (!names)
 		return -errno;
 	*ret_count = names->len;
