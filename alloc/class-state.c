@@ -100,7 +100,7 @@ void class_state_note_failure(ClassState *state, int error)
 void class_state_fail_ahead(ClassState *state, int error, const Log *log, int64_t now_ns)
 {
 	if (state->pool.n_failures == 0)
-		log_warning(log,
+		log_failure(log, WARNING, "prepare", NULL, error,
 			    "class %s: cannot prepare a segment ahead: %s; new files wait for theirs, and "
 			    "it is tried again", state->pool.class->name, g_strerror(-error));
 	state->pool.error = error;
@@ -109,8 +109,8 @@ void class_state_fail_ahead(ClassState *state, int error, const Log *log, int64_
 
 void class_state_fail_waiting(ClassState *state, const AllocateRequest *request, int error, const Log *log)
 {
-	log_warning(log, "class %s: cannot prepare a segment for %s: %s", state->pool.class->name, request->path,
-		    g_strerror(-error));
+	log_failure(log, WARNING, "prepare", request->path, error, "class %s: cannot prepare a segment for %s: %s",
+		    state->pool.class->name, request->path, g_strerror(-error));
 	state->pool.error = error;
 }
 

@@ -76,7 +76,8 @@ static void file_provider_discard(SegmentProvider *base, Segment *segment)
 	int r = provider->sys->unlinkat(provider->sys, provider->dir->segments_fd, segment->name, 0);
 
 	if (r < 0 && r != -ENOENT)
-		log_warning(provider->log, "pool: cannot remove %s: %s", segment->name, g_strerror(-r));
+		log_failure(provider->log, WARNING, "remove", segment->name, r, "pool: cannot remove %s: %s",
+			    segment->name, g_strerror(-r));
 	let_go(provider, segment->class->size_bytes);
 	segment_free(provider, segment);
 }
@@ -333,7 +334,7 @@ static int adopt_one(FileProvider *provider, const SegmentClass *class, const ch
 		push_adoptable(provider, name);
 		segment_free(provider, segment);
 	} else {
-		log_warning(provider->log, "pool: %s: not as it was left (%s); removed", name,
+		log_failure(provider->log, WARNING, "adopt", name, r, "pool: %s: not as it was left (%s); removed", name,
 			    g_strerror(-r));
 		file_provider_discard(&provider->base, segment);
 	}
@@ -375,7 +376,8 @@ void file_provider_drop(FileProvider *provider, const char *name)
 	int r = provider->sys->unlinkat(provider->sys, provider->dir->segments_fd, name, 0);
 
 	if (r < 0 && r != -ENOENT)
-		log_warning(provider->log, "pool: cannot remove %s: %s; the next mount does", name, g_strerror(-r));
+		log_failure(provider->log, WARNING, "remove", name, r, "pool: cannot remove %s: %s; the next mount does",
+			    name, g_strerror(-r));
 }
 
 int file_provider_take_over(FileProvider *provider, const SegmentClass *class, const char *name, ino_t ino,
@@ -412,8 +414,8 @@ static int file_provider_renew(SegmentProvider *base, Segment *segment, const at
 		r = file_provider_finish(provider, segment, cancel);
 	segment->paused_ns += stint.paused_ns;
 	if (r < 0) {
-		log_debug(provider->log, "class %s: %s cannot be used again: %s", segment->class->name,
-			  segment->name, g_strerror(-r));
+		log_failure(provider->log, DEBUG, "recycle", segment->name, r, "class %s: %s cannot be used again: %s",
+			    segment->class->name, segment->name, g_strerror(-r));
 		file_provider_discard(base, segment);
 	}
 	return r;

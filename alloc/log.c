@@ -3,7 +3,7 @@
 
 #include <stdarg.h>
 
-void log_line(const Log *log, LogLevel level, const char *format, ...)
+void log_line(const Log *log, LogLevel level, const LogSubject *subject, const char *format, ...)
 {
 	va_list args;
 
@@ -12,5 +12,5 @@ void log_line(const Log *log, LogLevel level, const char *format, ...)
 	va_start(args, format);
 	g_autofree char *line = g_strdup_vprintf(format, args);
 	va_end(args);
-	log->write(log->arg, level, line);
+	log->write(log->arg, level, subject, line);
 }

@@ -204,7 +204,8 @@ static void remove_leftover(PoolDir *dir, const char *name, const char *why)
 	if (unlinkat(dir->segments_fd, name, 0) == 0)
 		log_notice(dir->log, "pool: removed %s: %s", name, why);
 	else
-		log_warning(dir->log, "pool: cannot remove %s (%s): %s", name, why, g_strerror(errno));
+		log_failure(dir->log, WARNING, "remove", name, errno, "pool: cannot remove %s (%s): %s", name, why,
+			    g_strerror(errno));
 }
 
 typedef struct Stock {
@@ -336,6 +337,7 @@ void pool_dir_mark_clean(PoolDir *dir)
 	int r = write_state(dir, "clean");
 
 	if (r < 0)
-		log_warning(dir->log, "pool: cannot mark " POOL_DIR_NAME " as clean: %s; after a reboot its "
+		log_failure(dir->log, WARNING, "mark", POOL_DIR_NAME, r,
+			    "pool: cannot mark " POOL_DIR_NAME " as clean: %s; after a reboot its "
 			    "segments will be made anew", g_strerror(-r));
 }

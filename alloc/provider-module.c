@@ -47,7 +47,7 @@ static void host_log(const SegmentProviderHost *host, int priority, const char *
 			 : priority == LOG_DEBUG   ? LOG_LEVEL_DEBUG
 						   : LOG_LEVEL_NOTICE;
 
-	log_line(module->log, level, "provider %s: %s", module->name, line);
+	log_line(module->log, level, &(const LogSubject){ 0 }, "provider %s: %s", module->name, line);
 }
 
 static void host_describe_class(const SegmentClass *class, SegmentClassInfo *ret_info)

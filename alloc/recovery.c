@@ -200,14 +200,12 @@ static void count(Recovery *recovery, const char *name, int r)
 		recovery->result->n_sealed++;
 	} else if (r == -EBUSY) {
 		recovery->result->n_busy++;
-		log_notice(recovery->log,
-			   "recovery: %s: still open; keeps its reservation until the next mount",
-			   name);
+		log_failure(recovery->log, NOTICE, "recovery", name, r,
+			    "recovery: %s: still open; keeps its reservation until the next mount", name);
 	} else if (r < 0 && r != -ECANCELED) {
 		recovery->result->n_failed++;
-		log_error(recovery->log,
-			  "recovery: %s: %s; left as it is, tried again at the next mount", name,
-			  g_strerror(-r));
+		log_failure(recovery->log, ERROR, "recovery", name, r,
+			    "recovery: %s: %s; left as it is, tried again at the next mount", name, g_strerror(-r));
 	}
 }
 

@@ -123,7 +123,7 @@ static void fail(SegmentLocks *locks, Segment *segment, int error)
 	if (!tells_first_time(locks, class))
 		return;
 	g_autofree char *budget = byte_size_format(locks->budget_bytes);
-	log_warning(locks->log,
+	log_failure(locks->log, WARNING, "lock", segment->name, error,
 		    "class %s: cannot lock a segment in memory: %s; it is served without, as all are that lock_failures "
 		    "counts. %s may be locked: see lock_budget=, RLIMIT_MEMLOCK, and the memory limit of the control group",
 		    class->name, g_strerror(-error), budget);

@@ -22,7 +22,7 @@ static void give_up_passthrough(Fs *fs, int error)
 {
 	/* The first to see it says so. */
 	if (atomic_exchange(&fs->passthrough, false))
-		log_warning(fs->log,
+		log_failure(fs->log, WARNING, "passthrough", NULL, error,
 			    "passthrough: the kernel refused it (%s: no CAP_SYS_ADMIN, or a source that "
 			    "cannot be stacked on); data goes through the daemon: correct, but slower",
 			    g_strerror(error));
@@ -94,7 +94,8 @@ int file_handle_open(fuse_req_t req, Inode *inode, int fd, struct fuse_file_info
 	if (handle->live && (fi->flags & O_ACCMODE) == O_RDWR) {
 		r = live_segment_expect_mapping(handle->live);
 		if (r < 0)
-			log_warning(fs->log, "%s: cannot record its length: %s; the next sync does, or fails",
+			log_failure(fs->log, WARNING, "record", handle->live->name, r,
+				    "%s: cannot record its length: %s; the next sync does, or fails",
 				    handle->live->name, g_strerror(-r));
 	}
 	if (may_write(fi->flags))

@@ -36,12 +36,12 @@ typedef struct Check {
 	int stopped_by;
 } Check;
 
-static void write_line(void *arg, LogLevel level, const char *line)
+static void write_line(void *arg, LogLevel level, const LogSubject *subject, const char *line)
 {
 	Check *check = arg;
 
 	progress_bar_hide(&check->bar);
-	check->plain_log.write(check->plain_log.arg, level, line);
+	check->plain_log.write(check->plain_log.arg, level, subject, line);
 	progress_bar_show_again(&check->bar);
 }
 

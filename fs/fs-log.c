@@ -50,7 +50,21 @@ static void append_class(GString *entry, const char *line)
 	journal_append(entry, "WARMFS_CLASS", class);
 }
 
-static int send_to_journal(const FsLogSink *sink, LogLevel level, const char *line)
+static void append_subject(GString *entry, const LogSubject *subject)
+{
+	char error[16];
+
+	if (subject->operation)
+		journal_append(entry, "WARMFS_OPERATION", subject->operation);
+	if (subject->path)
+		journal_append(entry, "WARMFS_PATH", subject->path);
+	if (subject->error == 0)
+		return;
+	g_snprintf(error, sizeof(error), "%d", ABS(subject->error));
+	journal_append(entry, "ERRNO", error);
+}
+
+static int send_to_journal(const FsLogSink *sink, LogLevel level, const LogSubject *subject, const char *line)
 {
 	g_autoptr(GString) entry = g_string_new(NULL);
 	char priority[] = { (char)('0' + priorities[level]), '\0' };
@@ -61,10 +75,11 @@ static int send_to_journal(const FsLogSink *sink, LogLevel level, const char *li
 	journal_append(entry, "WARMFS_SOURCE", sink->source);
 	journal_append(entry, "WARMFS_MOUNT", sink->mount_point);
 	append_class(entry, line);
+	append_subject(entry, subject);
 	return journal_send(sink->journal_fd, entry);
 }
 
-static void put_line(const FsLogSink *sink, LogLevel level, const char *line)
+static void put_line(const FsLogSink *sink, LogLevel level, const LogSubject *subject, const char *line)
 {
 	switch (atomic_load(&sink->kind)) {
 	case SINK_STDERR:
@@ -72,7 +87,7 @@ static void put_line(const FsLogSink *sink, LogLevel level, const char *line)
 		fprintf(stderr, "warmfs: %s\n", line);
 		return;
 	case SINK_JOURNAL:
-		if (send_to_journal(sink, level, line) == 0)
+		if (send_to_journal(sink, level, subject, line) == 0)
 			return;
 		break;
 	case SINK_SYSLOG:
@@ -110,10 +125,10 @@ static void tell_suppressed(const FsLogSink *sink, unsigned n)
 	g_autofree char *line = g_strdup_printf("log: %u more warnings and errors came too fast to be written", n);
 
 	if (n > 0)
-		put_line(sink, LOG_LEVEL_WARNING, line);
+		put_line(sink, LOG_LEVEL_WARNING, &(const LogSubject){ 0 }, line);
 }
 
-static void write_line(void *arg, LogLevel level, const char *line)
+static void write_line(void *arg, LogLevel level, const LogSubject *subject, const char *line)
 {
 	FsLogSink *sink = arg;
 	unsigned n_suppressed = 0;
@@ -121,7 +136,7 @@ static void write_line(void *arg, LogLevel level, const char *line)
 
 	tell_suppressed(sink, n_suppressed);
 	if (pass)
-		put_line(sink, level, line);
+		put_line(sink, level, subject, line);
 }
 
 void fs_log_init(Log *log, LogLevel max_level)
@@ -168,5 +183,5 @@ void fs_log_settle(Log *log, bool foreground, const char *source, const char *mo
 
 void fs_log_say(const Log *log, const char *line)
 {
-	put_line(log->arg, LOG_LEVEL_NOTICE, line);
+	put_line(log->arg, LOG_LEVEL_NOTICE, &(const LogSubject){ 0 }, line);
 }

@@ -492,7 +492,8 @@ static void begin_to_serve(FsSession *session, int notify_fd)
 		fflush(stdout);
 	}
 	if (chdir("/") < 0)
-		log_warning(&session->log, "cannot leave the current directory: %s", g_strerror(errno));
+		log_failure(&session->log, WARNING, "chdir", "/", errno, "cannot leave the current directory: %s",
+			    g_strerror(errno));
 	readiness_begin(&session->readiness, options->wait_warm ? session->service : NULL, options->rules,
 			&session->log, notify_fd);
 	watchdog_begin(&session->watchdog, session->service, session->mount_point, &session->log);

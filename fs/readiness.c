@@ -116,7 +116,8 @@ static void announce(Readiness *readiness)
 		daemonize_done(readiness->parent_fd);
 	r = service_notify("READY=1\nSTATUS=serving");
 	if (r < 0)
-		log_warning(readiness->log, "cannot tell the service manager that the mount is there: %s", g_strerror(-r));
+		log_failure(readiness->log, WARNING, "notify", NULL, r,
+			    "cannot tell the service manager that the mount is there: %s", g_strerror(-r));
 }
 
 static void *thread_run(void *arg)
@@ -137,7 +138,8 @@ void readiness_begin(Readiness *readiness, AllocateService *service, const Class
 		r = thread_start(&readiness->thread, "warmfs-ready", thread_run, readiness);
 	readiness->thread_runs = service && r == 0;
 	if (r < 0)
-		log_warning(log, "wait_warm: cannot start a thread: %s; not waited for", g_strerror(-r));
+		log_failure(log, WARNING, "wait_warm", NULL, r, "wait_warm: cannot start a thread: %s; not waited for",
+			    g_strerror(-r));
 	if (!readiness->thread_runs)
 		announce(readiness);
 }

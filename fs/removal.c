@@ -93,8 +93,8 @@ static bool end_recycling(Fs *fs, const Removal *removal, int r)
 		r = file_provider_take_over(fs->provider, removal->class, removal->kept_name, removal->attr.st_ino,
 					    &segment);
 	if (r < 0) {
-		log_debug(fs->log, "class %s: a removed file cannot be used again: %s", removal->class->name,
-			  g_strerror(-r));
+		log_failure(fs->log, DEBUG, "recycle", removal->kept_name, r, "class %s: a removed file cannot be used again: %s",
+			    removal->class->name, g_strerror(-r));
 		file_provider_drop(fs->provider, removal->kept_name);
 	}
 	allocate_service_recycle(fs->service, removal->class, segment);

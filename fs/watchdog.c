@@ -75,7 +75,8 @@ void watchdog_begin(Watchdog *watchdog, AllocateService *service, const char *mo
 	r = thread_start(&watchdog->thread, "warmfs-watchdog", thread_run, watchdog);
 	watchdog->thread_runs = r == 0;
 	if (r < 0)
-		log_error(log, "watchdog: cannot start its thread: %s; the service manager will end this", g_strerror(-r));
+		log_failure(log, ERROR, "watchdog", NULL, r,
+			    "watchdog: cannot start its thread: %s; the service manager will end this", g_strerror(-r));
 }
 
 void watchdog_end(Watchdog *watchdog)

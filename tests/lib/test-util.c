@@ -149,10 +149,11 @@ SegmentClass *test_class_new(const char *text)
 	return class;
 }
 
-static void keep_line(void *arg, LogLevel level, const char *line)
+static void keep_line(void *arg, LogLevel level, const LogSubject *subject, const char *line)
 {
 	TestLog *log = arg;
 
+	(void)subject;
 	MUTEX_SCOPE(&log->lock);
 	g_ptr_array_add(log->lines, g_strdup_printf("%d %s", level, line));
 }

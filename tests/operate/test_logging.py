@@ -2,6 +2,7 @@
 """What is logged, where to, and how much of it."""
 
 import contextlib
+import errno
 import os
 import re
 import signal
@@ -101,6 +102,21 @@ def test_journal_behind_standard_error(place, mounted, journal, monkeypatch, sta
     stack.callback(process.terminate)
     assert journal.wait('serving')['WARMFS_MOUNT'] == str(mnt.point)
     assert 'serving' not in (place / 'stderr').read_text()
+
+
+def test_fields_of_a_failure(place, mounted, journal, faults):
+    """What failed, on which file, and why, can be searched for."""
+    faults.set('pwrite errno=EROFS path=/warming-')
+    mnt = mounted(place / 'mnt')
+    argv, environment = warmfs.warmfs_command('-o', 'match=*.seg,size=1M,ahead=0', place / 'source', mnt.point,
+                                              faults=faults)
+    warmfs.run(*argv, env=environment)
+    assert not {'ERRNO', 'WARMFS_OPERATION', 'WARMFS_PATH'} & set(journal.wait('serving'))
+    with pytest.raises(OSError, match='Read-only'):
+        touch(mnt.point / 'a.seg')
+    entry = journal.wait('cannot prepare a segment for a.seg')
+    assert entry['ERRNO'] == str(errno.EROFS) and entry['WARMFS_OPERATION'] == 'prepare'
+    assert entry['WARMFS_PATH'] == 'a.seg' and entry['WARMFS_CLASS'] == 'default'
 
 
 def test_standard_error(warm, journal):

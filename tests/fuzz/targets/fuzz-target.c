@@ -67,10 +67,11 @@ void fuzz_check_error(bool ok, GError **error)
 	g_clear_error(error);
 }
 
-static void check_line(void *arg, LogLevel level, const char *line)
+static void check_line(void *arg, LogLevel level, const LogSubject *subject, const char *line)
 {
 	(void)arg;
 	(void)level;
+	(void)subject;
 	g_assert_true(g_utf8_validate(line, -1, NULL));
 	g_assert_null(strchr(line, '\n'));
 }
