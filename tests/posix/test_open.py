@@ -333,7 +333,9 @@ def resolve_restrictions(place):
     directory = os.open(place / 'd', os.O_RDONLY)
 
     def attempt(name, resolve):
-        fd = call(openat2, directory, name, os.O_RDONLY, resolve)
+        # EAGAIN: something was renamed meanwhile, anywhere on the machine, and so `..` cannot be trusted.
+        while (fd := call(openat2, directory, name, os.O_RDONLY, resolve)) == 'EAGAIN':
+            pass
         if isinstance(fd, int):
             os.close(fd)
             return 'ok'
