@@ -109,8 +109,9 @@ void fs_patch_attr(const Fs *fs, int dir_fd, const char *name, struct stat *attr
 
 	if (!fs->live || !S_ISREG(attr->st_mode) || live_set_patch(fs->live, attr) || attr->st_nlink < 2)
 		return;
-	/* It may have been sealed since: then what was said is not true any more. */
-	if (fstatat(dir_fd, name, &again, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) == 0)
+	/* It may have been sealed since: then what was said is not true any more. Or removed: then it is. */
+	if (fstatat(dir_fd, name, &again, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) == 0 && again.st_ino == attr->st_ino &&
+	    again.st_dev == attr->st_dev)
 		*attr = again;
 }
 

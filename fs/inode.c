@@ -176,7 +176,7 @@ int inode_table_bury(InodeTable *table, dev_t dev, ino_t ino, bool keep, int64_t
 			return -EBUSY;
 	if (!inode)
 		return -ENOENT;
-	/* First: who opens the file looks afterwards, and so never takes the empty one for it. */
+	/* First: see inode_outcome. */
 	atomic_store(&inode->buried, true);
 	r = replace_fd(table, inode, keep);
 	if (r < 0)

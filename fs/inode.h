@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/stat.h>
@@ -34,7 +35,7 @@ typedef struct Inode {
 	int fd;
 	dev_t dev;
 	ino_t ino;
-	/* The file is gone, and `fd` is that of an empty one in its place (inode_table_bury). */
+	/* The file is gone, and `fd` is that of an empty one in its place (inode_table_bury, inode_outcome). */
 	atomic_bool buried;
 	/* If the file was handed out as a segment, of what class; else NULL. Set once. */
 	_Atomic(const SegmentClass *) class;
@@ -87,6 +88,13 @@ void inode_table_forget(InodeTable *table, Inode *inode, uint64_t n_lookups);
  * if somebody has it open at `until_ns` (monotonic; the kernel tells of a close a little after it), -ENOENT if the kernel does
  * not know it, or another -errno. */
 int inode_table_bury(InodeTable *table, dev_t dev, ino_t ino, bool keep, int64_t until_ns);
+
+/* What an operation that went by the inode's `fd` comes to: `r`, or -ESTALE if it may have met the empty file. To be asked
+ * after it: the mark is there before the empty file is. On ESTALE the kernel walks the path again, and finds out. */
+static inline int64_t inode_outcome(const Inode *inode, int64_t r)
+{
+	return atomic_load(&inode->buried) ? -ESTALE : r;
+}
 
 /* Keep the record alive for an open handle. */
 void inode_table_hold(InodeTable *table, Inode *inode);

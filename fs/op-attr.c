@@ -12,13 +12,13 @@
 static int current_attr(const Fs *fs, const Inode *inode, struct stat *ret_attr)
 {
 	if (fstatat(inode->fd, "", ret_attr, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0)
-		return -errno;
+		return inode_outcome(inode, -errno);
 	fs_patch_attr(fs, inode->fd, "", ret_attr);
 	/* A directory that cannot be seen is not counted among the links of its parent either (which
 	 * not every filesystem counts: then there is 1). */
 	if (inode->index == INODE_ROOT_INDEX && fs->service && ret_attr->st_nlink > 2)
 		ret_attr->st_nlink--;
-	return 0;
+	return inode_outcome(inode, 0);
 }
 
 static void reply_current_attr(fuse_req_t req, Inode *inode)
@@ -50,6 +50,7 @@ void op_statx(fuse_req_t req, fuse_ino_t nodeid, int flags, int mask, struct fus
 	if (r == 0 && statx(inode->fd, "", AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | (flags & AT_STATX_SYNC_TYPE), mask,
 			    &more) < 0)
 		r = -errno;
+	r = inode_outcome(inode, r);
 	if (r < 0) {
 		reply_status(req, r);
 		return;
@@ -164,8 +165,12 @@ void op_setattr(fuse_req_t req, fuse_ino_t nodeid, struct stat *attr, int to_set
 		struct fuse_file_info *fi)
 {
 	Inode *inode = fs_inode(fs_of(req), nodeid);
-	int r = apply(req, inode, attr, to_set, fi);
+	/* Asked first as well: where a gone file was, on the disk, another may be by now, which is a segment. While this is
+	 * unanswered, the kernel lets nobody remove the file. */
+	int r = inode_outcome(inode, 0);
 
+	if (r == 0)
+		r = inode_outcome(inode, apply(req, inode, attr, to_set, fi));
 	if (r < 0)
 		reply_status(req, r);
 	else
@@ -176,11 +181,14 @@ void op_setattr(fuse_req_t req, fuse_ino_t nodeid, struct stat *attr, int to_set
 void op_statfs(fuse_req_t req, fuse_ino_t nodeid)
 {
 	Fs *fs = fs_of(req);
+	Inode *inode = fs_inode(fs, nodeid);
 	uint64_t held_blocks;
 	struct statvfs stat;
+	int r = fstatvfs(inode->fd, &stat) < 0 ? -errno : 0;
 
-	if (fstatvfs(fs_inode(fs, nodeid)->fd, &stat) < 0) {
-		reply_status(req, -errno);
+	r = inode_outcome(inode, r);
+	if (r < 0) {
+		reply_status(req, r);
 		return;
 	}
 	held_blocks = 0;

@@ -7,11 +7,24 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "alloc/cleanup.h"
 #include "alloc/live-buffer.h"
 #include "fs/file-handle.h"
 #include "fs/ops.h"
 #include "fs/ownership.h"
 #include "fs/reply.h"
+
+/* The handle of an open that came too late is taken back: only now that there is one can the file not be buried any more. */
+static int keep_open(fuse_req_t req, Inode *inode, int fd, struct fuse_file_info *fi)
+{
+	int r = file_handle_open(req, inode, fd, fi);
+
+	if (r == 0 && inode_outcome(inode, 0) < 0) {
+		file_handle_close(req, inode, fi);
+		r = -ESTALE;
+	}
+	return r;
+}
 
 void op_open(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 {
@@ -22,9 +35,9 @@ void op_open(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 	int fd = fs_reopen(fs, inode->fd, truncate_live ? fi->flags & ~O_TRUNC : fi->flags);
 	int r;
 
-	/* Removed since the kernel looked: it looks again, and finds that out. */
-	if (fd >= 0 && atomic_load(&inode->buried)) {
-		close(fd);
+	/* Before anything is done with it: what is live in the gone one's place would be another file. */
+	if (inode_outcome(inode, 0) < 0) {
+		cleanup_fd(&fd);
 		fd = -ESTALE;
 	}
 	if (fd >= 0 && (fi->flags & O_TRUNC) && fi->kill_suidgid)
@@ -36,7 +49,7 @@ void op_open(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 			fd = r;
 		}
 	}
-	r = fd < 0 ? fd : file_handle_open(req, inode, fd, fi);
+	r = fd < 0 ? fd : keep_open(req, inode, fd, fi);
 	if (live)
 		live_set_close(fs->live, live);
 	if (r < 0)

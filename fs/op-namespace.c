@@ -140,9 +140,10 @@ void op_link(fuse_req_t req, fuse_ino_t nodeid, fuse_ino_t new_parent, const cha
 {
 	Fs *fs = fs_of(req);
 	Inode *directory = fs_inode(fs, new_parent);
-	int r = fs_is_hidden(new_parent, new_name) ? -EPERM :
-						     link_inode(fs, fs_inode(fs, nodeid), directory, new_name);
+	Inode *inode = fs_inode(fs, nodeid);
+	int r = fs_is_hidden(new_parent, new_name) ? -EPERM : link_inode(fs, inode, directory, new_name);
 
+	r = inode_outcome(inode, r);
 	if (r < 0)
 		reply_status(req, r);
 	else

@@ -28,6 +28,11 @@ static ProcPath proc_path(fuse_req_t req, fuse_ino_t nodeid)
 	return path;
 }
 
+static void reply_outcome(fuse_req_t req, fuse_ino_t nodeid, int r)
+{
+	reply_status(req, inode_outcome(fs_inode(fs_of(req), nodeid), r));
+}
+
 /* An ACL stands for the mode as well, and with it goes the set-group-id bit, if he who sets it is not in the group.
  * The source does not take it away, since it is we who ask. */
 static void drop_foreign_group_id(fuse_req_t req, fuse_ino_t nodeid)
@@ -53,7 +58,7 @@ void op_setxattr(fuse_req_t req, fuse_ino_t nodeid, const char *name, const char
 
 	if (r == 0 && strcmp(name, "system.posix_acl_access") == 0)
 		drop_foreign_group_id(req, nodeid);
-	reply_status(req, r);
+	reply_outcome(req, nodeid, r);
 }
 
 void op_removexattr(fuse_req_t req, fuse_ino_t nodeid, const char *name)
@@ -63,43 +68,44 @@ void op_removexattr(fuse_req_t req, fuse_ino_t nodeid, const char *name)
 	if (segment_xattr_is_name(name))
 		reply_status(req, -EPERM);
 	else
-		reply_status(req, removexattr(path.text, name) < 0 ? -errno : 0);
+		reply_outcome(req, nodeid, removexattr(path.text, name) < 0 ? -errno : 0);
 }
 
-/* `size` 0 asks how much there is. */
-static void reply_bytes(fuse_req_t req, const char *bytes, ssize_t n, size_t size)
+/* `size` 0 asks how much there is. `n` may be -errno. */
+static void reply_bytes(fuse_req_t req, fuse_ino_t nodeid, const char *bytes, ssize_t n, size_t size)
 {
+	n = inode_outcome(fs_inode(fs_of(req), nodeid), n);
 	if (n < 0)
-		reply_status(req, -errno);
+		reply_status(req, n);
 	else if (size == 0)
 		fuse_reply_xattr(req, n);
 	else
 		fuse_reply_buf(req, bytes, n);
 }
 
-static void reply_segment_xattr(fuse_req_t req, const Inode *inode, const char *name, size_t size)
+static void reply_segment_xattr(fuse_req_t req, fuse_ino_t nodeid, const char *name, size_t size)
 {
-	g_autofree char *value = segment_xattr_value(fs_of(req), inode, name);
+	g_autofree char *value = segment_xattr_value(fs_of(req), fs_inode(fs_of(req), nodeid), name);
 
 	if (!value)
-		reply_status(req, -ENODATA);
+		reply_outcome(req, nodeid, -ENODATA);
 	else if (size > 0 && strlen(value) > size)
-		reply_status(req, -ERANGE);
+		reply_outcome(req, nodeid, -ERANGE);
 	else
-		reply_bytes(req, value, strlen(value), size);
+		reply_bytes(req, nodeid, value, strlen(value), size);
 }
 
 void op_getxattr(fuse_req_t req, fuse_ino_t nodeid, const char *name, size_t size)
 {
 	if (segment_xattr_is_name(name)) {
-		reply_segment_xattr(req, fs_inode(fs_of(req), nodeid), name, size);
+		reply_segment_xattr(req, nodeid, name, size);
 		return;
 	}
 	ProcPath path = proc_path(req, nodeid);
 	g_autofree char *value = g_malloc(size);
 	ssize_t n = getxattr(path.text, name, value, size);
 
-	reply_bytes(req, value, n, size);
+	reply_bytes(req, nodeid, value, n < 0 ? -errno : n, size);
 }
 
 /* Takes out what only the privileged see. In place; returns what is left. */
@@ -119,12 +125,14 @@ static size_t hide_trusted(char *names, size_t size)
 	return kept;
 }
 
-/* The whole list is read in any case: how long it is for the caller shows only then. */
+/* The whole list, or -errno. It is read in any case: how long it is for the caller shows only then. */
 static ssize_t list_names(fuse_req_t req, const char *path, char *names, size_t room)
 {
 	ssize_t n = listxattr(path, names, room);
 
-	return n > 0 && fuse_req_ctx(req)->uid != 0 ? (ssize_t)hide_trusted(names, n) : n;
+	if (n < 0)
+		return -errno;
+	return fuse_req_ctx(req)->uid != 0 ? (ssize_t)hide_trusted(names, n) : n;
 }
 
 void op_listxattr(fuse_req_t req, fuse_ino_t nodeid, size_t size)
@@ -134,7 +142,6 @@ void op_listxattr(fuse_req_t req, fuse_ino_t nodeid, size_t size)
 	ssize_t n = list_names(req, path.text, names, XATTR_LIST_MAX);
 
 	if (size > 0 && n > (ssize_t)size)
-		reply_status(req, -ERANGE);
-	else
-		reply_bytes(req, names, n, size);
+		n = -ERANGE;
+	reply_bytes(req, nodeid, names, n, size);
 }

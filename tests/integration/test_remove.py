@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Removing large files: gone at once for everybody, the blocks a little later, and nobody is short of them."""
 
+import ctypes
 import mmap
 import os
 
 import pytest
 
 import warmfs
-from warmfs import MI, Child, touch, wait_until, write_all
+from warmfs import MI, Child, check, error_name, libc, touch, wait_until, write_all
 
 SIZE = 64 * MI
 OPTIONS = ('match=*.seg', f'size={SIZE}', 'ahead=0')
@@ -166,3 +167,77 @@ def test_stop_with_work_left(warm, faults):
     os.unlink(mount.point / 'a.seg')
     wait_until_held(faults, 'a.seg')
     mount.stop()
+
+
+AT_FDCWD, AT_STATX_FORCE_SYNC, STATX_BTIME = -100, 0x2000, 0x800
+
+
+def ask_stat(path, mask=0x7ff):
+    """Of the daemon, whatever the kernel remembers."""
+    check(libc.statx(AT_FDCWD, os.fsencode(path), AT_STATX_FORCE_SYNC, mask, ctypes.create_string_buffer(256)))
+
+
+def error_of(function, *args):
+    try:
+        function(*args)
+    except OSError as error:
+        return error_name(error.errno)
+    return 'ok'
+
+
+BY_NAME = {
+    'stat': ask_stat,
+    'statx': lambda path: ask_stat(path, STATX_BTIME),
+    'statfs': os.statvfs,
+    'open': lambda path: os.open(path, os.O_RDWR),
+    'open_truncating': lambda path: os.open(path, os.O_RDWR | os.O_TRUNC),
+    'getxattr': lambda path: os.getxattr(path, 'user.x'),
+    'getxattr_of_segment': lambda path: os.getxattr(path, 'user.warmfs.length'),
+    'getxattr_absent': lambda path: os.getxattr(path, 'user.warmfs.nothing'),
+    'listxattr': os.listxattr,
+    'setxattr': lambda path: os.setxattr(path, 'user.x', b'y'),
+    'removexattr': lambda path: os.removexattr(path, 'user.x'),
+    'chmod': lambda path: os.chmod(path, 0o600),
+    'chown': lambda path: os.chown(path, 1, 1),
+    'utime': lambda path: os.utime(path, ns=(1, 1)),
+    'truncate': lambda path: os.truncate(path, 5),
+}
+
+
+@pytest.mark.parametrize('kind', ['mapped', 'append', 'plain'])
+def test_nothing_of_the_gone(warm, kind):
+    """Who reaches for a file that is gone is told so; nothing is shown or done instead. An O_PATH descriptor has no other name
+    to look up, and so sees what the daemon says."""
+    mount = warm('match=*.seg', f'kind={"append" if kind == "append" else "mapped"}', 'size=1M', 'ahead=0')
+    name = 'plain' if kind == 'plain' else 'a.seg'
+    make_segment(mount, name)
+    fd = os.open(mount.point / name, os.O_PATH)
+    os.unlink(mount.point / name)
+    found = {operation: error_of(act, f'/proc/self/fd/{fd}') for operation, act in BY_NAME.items()}
+    assert found == {operation: 'ESTALE' for operation in BY_NAME}
+
+
+# Where each of them is when the file goes.
+HELD = {
+    'stat': 'fstatat path=a.seg',
+    'statx': 'fstatat path=a.seg',
+    'statfs': 'fstatvfs path=a.seg',
+    'open': 'openat',
+    'getxattr': 'getxattr path=/proc/self/fd/',
+    'listxattr': 'listxattr path=/proc/self/fd/',
+}
+
+
+@pytest.mark.parametrize('operation', HELD)
+def test_removed_meanwhile(warm, faults, operation):
+    """A file that goes while the daemon is about to look at it is not there, as natively when one comes a moment later."""
+    mount = warm('match=*.seg', 'size=1M', 'ahead=0', 'attr_timeout=60', faults=faults)
+    make_segment(mount, 'a.seg')
+    path = mount.point / 'a.seg'
+    os.setxattr(path, 'user.x', b'value')
+    faults.set(f'{HELD[operation]} count=1 delay_ms=hold')
+    child = Child(error_of, BY_NAME[operation], path)
+    faults.wait_hit(HELD[operation].split()[0])
+    os.unlink(path)
+    faults.clear()
+    assert child.result() == 'ENOENT'

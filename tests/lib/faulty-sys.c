@@ -35,7 +35,9 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
+#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -432,6 +434,43 @@ EXPORT int fchmod(int fd, mode_t mode)
 {
 	JUDGE(.name = "fchmod", .fd = fd, .len = -1);
 	return NEXT(fchmod)(fd, mode);
+}
+
+/* Of the descriptor, if the path is empty. */
+EXPORT int fstatat(int dir, const char *path, struct stat *status, int flags)
+{
+	JUDGE(.name = "fstatat", .fd = dir, .path = *path ? path : NULL, .len = -1);
+	return NEXT(fstatat)(dir, path, status, flags);
+}
+
+EXPORT int fstatat64(int dir, const char *path, struct stat64 *status, int flags)
+{
+	JUDGE(.name = "fstatat", .fd = dir, .path = *path ? path : NULL, .len = -1);
+	return NEXT(fstatat64)(dir, path, status, flags);
+}
+
+EXPORT ssize_t getxattr(const char *path, const char *name, void *value, size_t size)
+{
+	JUDGE(.name = "getxattr", .fd = -1, .path = path, .len = (long long)size);
+	return NEXT(getxattr)(path, name, value, size);
+}
+
+EXPORT ssize_t listxattr(const char *path, char *list, size_t size)
+{
+	JUDGE(.name = "listxattr", .fd = -1, .path = path, .len = (long long)size);
+	return NEXT(listxattr)(path, list, size);
+}
+
+EXPORT int fstatvfs(int fd, struct statvfs *status)
+{
+	JUDGE(.name = "fstatvfs", .fd = fd, .len = -1);
+	return NEXT(fstatvfs)(fd, status);
+}
+
+EXPORT int fstatvfs64(int fd, struct statvfs64 *status)
+{
+	JUDGE(.name = "fstatvfs", .fd = fd, .len = -1);
+	return NEXT(fstatvfs64)(fd, status);
 }
 
 static mode_t mode_from(int flags, va_list *args)
