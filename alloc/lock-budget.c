@@ -107,3 +107,11 @@ uint64_t lock_budget(const LockLimits *limits, uint64_t wanted)
 
 	return MIN(MIN(limits->process, limits->cgroup), wanted ? wanted : half);
 }
+
+uint64_t lock_budget_read(uint64_t wanted)
+{
+	LockLimits limits;
+
+	lock_limits_read(&limits);
+	return lock_budget(&limits, wanted);
+}

@@ -29,3 +29,5 @@ uint64_t lock_limits_of_cgroups(const char *self, const char *root);
 
 /* `wanted`: what the operator allows; 0: half of the memory there is. */
 uint64_t lock_budget(const LockLimits *limits, uint64_t wanted);
+/* The same, by the limits as they are now. */
+uint64_t lock_budget_read(uint64_t wanted);

@@ -166,16 +166,19 @@ static int allocate(TransientImage *image, int fd)
 	return r;
 }
 
-static void lock_memory(TransientImage *image)
+static void lock_memory(TransientImage *image, uint64_t budget_bytes)
 {
-	int r = image->sys->mlock(image->sys, image->base, image->n_bytes);
+	g_autofree char *budget = byte_size_format(budget_bytes);
+	int r = -ENOMEM;
 
+	if (image->n_bytes <= budget_bytes)
+		r = image->sys->mlock(image->sys, image->base, image->n_bytes);
 	image->locked = r == 0;
 	if (r < 0)
 		log_warning(image->log,
-			    "transient buffers: cannot lock their memory: %s; they may be swapped out; raise "
-			    "RLIMIT_MEMLOCK (ulimit -l)",
-			    g_strerror(-r));
+			    "transient buffers: cannot lock their memory: %s; they may be swapped out. %s may be locked: see "
+			    "lock_budget=, RLIMIT_MEMLOCK, and the memory limit of the control group",
+			    g_strerror(-r), budget);
 }
 
 static void write_header(TransientImage *image, const TransientPlace *place)
@@ -202,7 +205,8 @@ static int make_file(TransientImage *image, const TransientPlace *place)
 	return r;
 }
 
-TransientImage *transient_image_new(const TransientPlace *place, const uint64_t *sizes, unsigned n_sizes, GError **error)
+TransientImage *transient_image_new(const TransientPlace *place, const uint64_t *sizes, unsigned n_sizes,
+				    uint64_t lock_budget_bytes, GError **error)
 {
 	TransientImage *image = g_new0(TransientImage, 1);
 	int r;
@@ -223,7 +227,7 @@ TransientImage *transient_image_new(const TransientPlace *place, const uint64_t 
 		return transient_image_close(image, true);
 	}
 	write_header(image, place);
-	lock_memory(image);
+	lock_memory(image, lock_budget_bytes);
 	return image;
 }
 
@@ -252,9 +256,9 @@ char *transient_image_buffer(TransientImage *image, unsigned nth)
 	return image->base + image->offsets[nth];
 }
 
-bool transient_image_is_locked(const TransientImage *image)
+uint64_t transient_image_locked_bytes(const TransientImage *image)
 {
-	return image->locked;
+	return image->locked ? image->n_bytes : 0;
 }
 
 uint64_t transient_image_offset(const TransientImage *image, unsigned nth)

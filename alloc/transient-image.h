@@ -72,8 +72,10 @@ void transient_place_init(TransientPlace *place, const Sys *sys, int source_fd, 
 
 typedef struct TransientImage TransientImage;
 
-/* With a slot for each of `sizes`. NULL, and one line that says what to do, if the memory is not to be had. */
-TransientImage *transient_image_new(const TransientPlace *place, const uint64_t *sizes, unsigned n_sizes, GError **error);
+/* With a slot for each of `sizes`; no more than `lock_budget_bytes` may be locked. NULL, and one line that says what to
+ * do, if the memory is not to be had. */
+TransientImage *transient_image_new(const TransientPlace *place, const uint64_t *sizes, unsigned n_sizes,
+				    uint64_t lock_budget_bytes, GError **error);
 /* Removes the file, unless something in it is still to be kept. Takes NULL; returns NULL. */
 TransientImage *transient_image_close(TransientImage *image, bool keep);
 
@@ -81,8 +83,8 @@ TransientSlot *transient_image_slot(TransientImage *image, unsigned nth);
 char *transient_image_buffer(TransientImage *image, unsigned nth);
 /* Where in the file that is. */
 uint64_t transient_image_offset(const TransientImage *image, unsigned nth);
-/* Whether the memory could be locked; if not, one warning has said so. */
-bool transient_image_is_locked(const TransientImage *image);
+/* How much memory is locked: all of it, or none, which one warning has told. */
+uint64_t transient_image_locked_bytes(const TransientImage *image);
 
 void transient_owner_seal(TransientOwner *owner);
 bool transient_owner_checks(const TransientOwner *owner);

@@ -66,7 +66,7 @@ static GArray *sizes_of(const ClassRules *rules)
 }
 
 TransientPool *transient_pool_new(const TransientPlace *place, const ClassRules *rules, const Clock *clock,
-				  GError **error)
+				  uint64_t lock_budget_bytes, GError **error)
 {
 	g_autoptr(GArray) sizes = sizes_of(rules);
 	TransientImage *image;
@@ -75,7 +75,7 @@ TransientPool *transient_pool_new(const TransientPlace *place, const ClassRules 
 
 	if (sizes->len == 0)
 		return NULL;
-	image = transient_image_new(place, (uint64_t *)(void *)sizes->data, sizes->len, error);
+	image = transient_image_new(place, (uint64_t *)(void *)sizes->data, sizes->len, lock_budget_bytes, error);
 	if (!image)
 		return NULL;
 	pool = g_new0(TransientPool, 1);
@@ -178,28 +178,35 @@ void transient_pool_count_commit(TransientPool *pool, const SegmentClass *class)
 	atomic_fetch_add_explicit(&find(pool, class)->n_commits, 1, memory_order_relaxed);
 }
 
+uint64_t transient_pool_locked_bytes(const TransientPool *pool)
+{
+	return pool ? transient_image_locked_bytes(pool->image) : 0;
+}
+
 TransientCounts transient_pool_count(TransientPool *pool, const SegmentClass *class)
 {
-	ClassPool *of = find(pool, class);
+	ClassPool *of = pool ? find(pool, class) : NULL;
 
+	if (!of)
+		return (TransientCounts){ 0 };
 	MUTEX_SCOPE(&pool->lock);
 	return (TransientCounts){
 		.n_buffers = of->n_buffers,
 		.n_free = of->n_free,
+		.buffer_bytes = of->n_buffers * class->size_bytes,
 		.uncommitted_bytes = atomic_load_explicit(&of->uncommitted_bytes, memory_order_relaxed),
 		.n_commits = atomic_load_explicit(&of->n_commits, memory_order_relaxed),
 		.n_unbuffered = atomic_load_explicit(&of->n_unbuffered, memory_order_relaxed),
-		.locked = transient_image_is_locked(pool->image),
+		.locked = transient_pool_locked_bytes(pool) > 0,
 	};
 }
 
 char *transient_pool_describe(TransientPool *pool, const SegmentClass *class)
 {
-	TransientCounts counts;
+	TransientCounts counts = transient_pool_count(pool, class);
 
-	if (!pool || !find(pool, class))
+	if (counts.n_buffers == 0)
 		return g_strdup("");
-	counts = transient_pool_count(pool, class);
 	return g_strdup_printf(" buffers=%u buffers_free=%u uncommitted_bytes=%" G_GUINT64_FORMAT
 			       " commits=%" G_GUINT64_FORMAT " unbuffered=%" G_GUINT64_FORMAT " buffers_locked=%d",
 			       counts.n_buffers, counts.n_free, (guint64)counts.uncommitted_bytes,

@@ -14,9 +14,10 @@
 
 typedef struct TransientPool TransientPool;
 
-/* NULL with an error if the memory is not to be had, without one if no class wants any. `place` is copied. */
+/* NULL with an error if the memory is not to be had, without one if no class wants any. `place` is copied. The buffers
+ * are locked if that is within the budget (alloc/lock-budget.h). */
 TransientPool *transient_pool_new(const TransientPlace *place, const ClassRules *rules, const Clock *clock,
-				  GError **error);
+				  uint64_t lock_budget_bytes, GError **error);
 /* Every buffer has been given back, or left. Takes NULL; returns NULL. */
 TransientPool *transient_pool_free(TransientPool *pool);
 
@@ -29,12 +30,18 @@ void transient_pool_leave(TransientPool *pool, TransientBuffer *buffer);
 
 void transient_pool_count_commit(TransientPool *pool, const SegmentClass *class);
 
+/* How much of the budget they take, from when the pool is made until it is freed. `pool` may be NULL. */
+uint64_t transient_pool_locked_bytes(const TransientPool *pool);
+
 /* " buffers=5 ..." for the class's status line, or "" if it has none (g_free). `pool` may be NULL. */
 char *transient_pool_describe(TransientPool *pool, const SegmentClass *class);
 
 typedef struct TransientCounts {
+	/* 0 if the class has none; then so is all the rest. */
 	unsigned n_buffers;
 	unsigned n_free;
+	/* Of all its buffers. */
+	uint64_t buffer_bytes;
 	uint64_t uncommitted_bytes;
 	uint64_t n_commits;
 	/* Creates that were accepted when no buffer was free. */
@@ -42,5 +49,5 @@ typedef struct TransientCounts {
 	bool locked;
 } TransientCounts;
 
-/* Of a class with transient=on. */
+/* `pool` may be NULL. */
 TransientCounts transient_pool_count(TransientPool *pool, const SegmentClass *class);

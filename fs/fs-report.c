@@ -15,6 +15,7 @@ static void report_class(Fs *fs, size_t nth, ClassReport *report)
 	report->pool_bytes = report->alloc.ready * class->size_bytes;
 	if (segment_class_is_warmed(class))
 		report->residency = alloc_residency_look(fs->service, &sys_kernel, nth, class);
+	report->transient = transient_pool_count(fs->transient, class);
 	report->create_times = alloc_times_shared_read(&fs->metrics.create_times[nth]);
 }
 

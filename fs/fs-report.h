@@ -5,6 +5,7 @@
 #include "alloc/alloc-residency.h"
 #include "alloc/alloc-status.h"
 #include "alloc/live-set.h"
+#include "alloc/transient-pool.h"
 #include "fs/fs-options.h"
 #include "fs/fs.h"
 
@@ -18,6 +19,8 @@ typedef struct ClassReport {
 	uint64_t pool_bytes;
 	/* Of classes that are warmed. */
 	AllocResidency residency;
+	/* Of classes with transient=on. */
+	TransientCounts transient;
 	AllocTimes create_times;
 } ClassReport;
 

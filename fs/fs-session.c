@@ -265,13 +265,14 @@ static void set_up_live(FsSession *session)
 }
 
 /* False if some class wants buffers, and there is no memory for them. */
-static bool set_up_transient(FsSession *session, GError **error)
+static bool set_up_transient(FsSession *session, uint64_t lock_budget_bytes, GError **error)
 {
 	TransientPlace place;
 	GError *refused = NULL;
 
 	transient_place_init(&place, &sys_kernel, session->fs.root_fd, &session->log);
-	session->transient = transient_pool_new(&place, session->options->rules, &clock_monotonic, &refused);
+	session->transient = transient_pool_new(&place, session->options->rules, &clock_monotonic, lock_budget_bytes,
+						&refused);
 	if (refused)
 		g_propagate_error(error, refused);
 	session->fs.transient = session->transient;
@@ -279,14 +280,12 @@ static bool set_up_transient(FsSession *session, GError **error)
 	return !refused;
 }
 
-static void set_up_locks(FsSession *session)
+/* What the transient buffers have left of the budget. */
+static void set_up_locks(FsSession *session, uint64_t lock_budget_bytes)
 {
-	const FsOptions *options = session->options;
-	LockLimits limits;
-
-	lock_limits_read(&limits);
-	session->locks = segment_locks_new(options->rules, &sys_kernel,
-					   lock_budget(&limits, options->lock_budget_bytes), &session->log);
+	session->locks = segment_locks_new(session->options->rules, &sys_kernel,
+					   lock_budget_bytes - transient_pool_locked_bytes(session->transient),
+					   &session->log);
 	session->fs.locks = session->locks;
 }
 
@@ -294,6 +293,7 @@ static bool set_up_pool(FsSession *session, GError **error)
 {
 	const FsOptions *options = session->options;
 	FileProviderConfig provider_config = options->provider;
+	uint64_t lock_budget_bytes = lock_budget_read(options->lock_budget_bytes);
 
 	if (class_rules_count(options->rules) == 0) {
 		log_warning(&session->log, "neither match= nor config= given: no file will be prepared");
@@ -301,11 +301,12 @@ static bool set_up_pool(FsSession *session, GError **error)
 	}
 	session->pool_dir = pool_dir_open(session->fs.root_fd, options->source, &session->log, error);
 	if (!session->pool_dir || !recover(session, error) ||
-	    !set_up_transient(session, error) || !pool_dir_take_stock(session->pool_dir, options->rules, error))
+	    !set_up_transient(session, lock_budget_bytes, error) ||
+	    !pool_dir_take_stock(session->pool_dir, options->rules, error))
 		return false;
 	session->pace = warm_pace_new(&options->pace, &sys_kernel, &clock_monotonic);
 	provider_config.pace = session->pace;
-	set_up_locks(session);
+	set_up_locks(session, lock_budget_bytes);
 	provider_config.locks = session->locks;
 	session->provider = file_provider_new(session->pool_dir, &sys_kernel, &provider_config, &session->log);
 	session->class_providers = class_providers_new(options->rules, options->provider_dir,

@@ -134,6 +134,47 @@ static void write_residency(MetricsText *metrics, const FsReport *report)
 	}
 }
 
+typedef struct BufferMetric {
+	const char *name;
+	const char *type;
+	const char *help;
+	double (*value)(const ClassReport *report);
+} BufferMetric;
+
+GAUGE(buffers, report->transient.n_buffers)
+GAUGE(buffers_free, report->transient.n_free)
+GAUGE(buffers_bytes, report->transient.buffer_bytes)
+GAUGE(buffers_locked, report->transient.locked)
+GAUGE(uncommitted_bytes, report->transient.uncommitted_bytes)
+GAUGE(commits, report->transient.n_commits)
+GAUGE(unbuffered, report->transient.n_unbuffered)
+
+static const BufferMetric BUFFER_METRICS[] = {
+	{ "buffers", "gauge", "Transient buffers, lent and free.", gauge_buffers },
+	{ "buffers_free", "gauge", "Transient buffers that are free.", gauge_buffers_free },
+	{ "buffers_bytes", "gauge", "Memory of the transient buffers.", gauge_buffers_bytes },
+	{ "buffers_locked", "gauge", "1 if that memory is locked.", gauge_buffers_locked },
+	{ "uncommitted_bytes", "gauge", "Bytes in transient buffers that are not in their files yet.",
+	  gauge_uncommitted_bytes },
+	{ "commits", "counter", "Commits of transient buffers to their files.", gauge_commits },
+	{ "unbuffered", "counter", "Creates that found no transient buffer free.", gauge_unbuffered },
+};
+
+/* Of the classes that have any. */
+static void write_buffers(MetricsText *metrics, const FsReport *report)
+{
+	for (size_t i = 0; i < G_N_ELEMENTS(BUFFER_METRICS); i++) {
+		const BufferMetric *metric = &BUFFER_METRICS[i];
+		const char *suffix = strcmp(metric->type, "counter") == 0 ? "_total" : "";
+
+		begin(metrics, metric->name, metric->type, metric->help);
+		for (size_t nth = 0; nth < report->n_classes; nth++)
+			if (report->classes[nth].transient.n_buffers > 0)
+				sample(metrics, metric->name, suffix, "class", report->classes[nth].class->name, NULL,
+				       NULL, metric->value(&report->classes[nth]));
+	}
+}
+
 static const char *counter_help(AllocCounter counter)
 {
 	static const char *const helps[_ALLOC_COUNTER_MAX] = {
@@ -263,6 +304,7 @@ char *fs_report_to_metrics(const FsReport *report, bool open_metrics)
 	if (report->n_classes > 0) {
 		write_gauges(&metrics, report);
 		write_residency(&metrics, report);
+		write_buffers(&metrics, report);
 		write_counters(&metrics, report);
 		write_failures(&metrics, report);
 	}

@@ -21,6 +21,19 @@ static void write_failures(JsonWriter *json, const AllocFailures *failures)
 	json_end(json, '}');
 }
 
+static void write_transient(JsonWriter *json, const TransientCounts *transient)
+{
+	json_begin(json, "transient", '{');
+	json_number(json, "buffers", transient->n_buffers);
+	json_number(json, "buffers_free", transient->n_free);
+	json_number(json, "buffers_bytes", transient->buffer_bytes);
+	json_bool(json, "buffers_locked", transient->locked);
+	json_number(json, "uncommitted_bytes", transient->uncommitted_bytes);
+	json_number(json, "commits", transient->n_commits);
+	json_number(json, "unbuffered", transient->n_unbuffered);
+	json_end(json, '}');
+}
+
 static void write_class(JsonWriter *json, const ClassReport *report)
 {
 	const SegmentClass *class = report->class;
@@ -44,6 +57,8 @@ static void write_class(JsonWriter *json, const ClassReport *report)
 	json_number(json, "pool_bytes", report->pool_bytes);
 	if (report->residency.bytes > 0)
 		json_real(json, "resident_ratio", (double)report->residency.resident_bytes / report->residency.bytes);
+	if (report->transient.n_buffers > 0)
+		write_transient(json, &report->transient);
 	for (AllocCounter counter = 0; counter < _ALLOC_COUNTER_MAX; counter++)
 		json_number(json, alloc_counter_name(counter), alloc->counters[counter]);
 	write_failures(json, &alloc->failures);

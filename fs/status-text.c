@@ -54,6 +54,18 @@ static void append_taken(GString *text, const ClassReport *report)
 			       (guint64)report->n_sealed);
 }
 
+static void append_buffers(GString *text, const TransientCounts *transient)
+{
+	g_autofree char *bytes = byte_size_format(transient->buffer_bytes);
+	g_autofree char *uncommitted = byte_size_format(transient->uncommitted_bytes);
+
+	if (transient->n_buffers > 0)
+		g_string_append_printf(text, "  buffers  %u of %u free (%s, %s), %s uncommitted, " COUNT " creates got none\n",
+				       transient->n_free, transient->n_buffers, bytes,
+				       transient->locked ? "locked" : "not locked", uncommitted,
+				       (guint64)transient->n_unbuffered);
+}
+
 static void append_creates(GString *text, const ClassReport *report)
 {
 	const uint64_t *counters = report->alloc.counters;
@@ -97,6 +109,7 @@ static void append_class(GString *text, const ClassReport *report)
 			       size, glob_pattern(class->match));
 	append_pool(text, report);
 	append_taken(text, report);
+	append_buffers(text, &report->transient);
 	append_creates(text, report);
 	append_failures(text, &report->alloc.failures);
 	if (error)

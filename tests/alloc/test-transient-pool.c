@@ -18,7 +18,7 @@ static void test_none_is_wanted(void)
 	g_autoptr(GError) error = NULL;
 
 	transient_fixture_init(&f, "a kind=append size=64K");
-	g_assert_null(transient_pool_new(&f.place, f.rules, &f.clock, &error));
+	g_assert_null(transient_pool_new(&f.place, f.rules, &f.clock, f.lock_budget_bytes, &error));
 	g_assert_no_error(error);
 	g_assert_cmpuint(transient_fixture_count_files(&f), ==, 0);
 	g_autofree char *text = transient_pool_describe(NULL, f.class);
@@ -52,7 +52,7 @@ static void expect_refused(TransientFixture *f, const char *text)
 {
 	g_autoptr(GError) error = NULL;
 
-	g_assert_null(transient_pool_new(&f->place, f->rules, &f->clock, &error));
+	g_assert_null(transient_pool_new(&f->place, f->rules, &f->clock, f->lock_budget_bytes, &error));
 	g_assert_nonnull(error);
 	g_test_message("%s", error->message);
 	g_assert_nonnull(strstr(error->message, text));
@@ -93,6 +93,31 @@ static void test_a_lock_that_fails_is_told(void)
 	transient_fixture_make_pool(&f);
 	g_assert_cmpuint(test_log_count(&f.log, LOG_LEVEL_WARNING, "cannot lock their memory"), ==, 1);
 	g_assert_false(transient_pool_count(f.pool, f.class).locked);
+	transient_fixture_deinit(&f);
+}
+
+/* All of it or none; and what is locked is missing to others. */
+static void test_the_lock_budget(void)
+{
+	TransientFixture f;
+	uint64_t bytes;
+
+	transient_fixture_init(&f, CLASS);
+	g_assert_cmpuint(transient_pool_locked_bytes(NULL), ==, 0);
+	transient_fixture_make_pool(&f);
+	bytes = transient_pool_locked_bytes(f.pool);
+	g_assert_cmpuint(bytes, >, 5 * 65536);
+	g_assert_cmpuint(transient_pool_count(f.pool, f.class).buffer_bytes, ==, 5 * 65536);
+	f.pool = transient_pool_free(f.pool);
+	f.lock_budget_bytes = bytes - 1;
+	transient_fixture_make_pool(&f);
+	g_assert_cmpuint(test_log_count(&f.log, LOG_LEVEL_WARNING, "may be locked: see lock_budget="), ==, 1);
+	g_assert_cmpuint(transient_pool_locked_bytes(f.pool), ==, 0);
+	g_assert_cmpuint(fake_sys_count(&f.sys, FAKE_SYS_MLOCK), ==, 1);
+	f.pool = transient_pool_free(f.pool);
+	f.lock_budget_bytes = bytes;
+	transient_fixture_make_pool(&f);
+	g_assert_cmpuint(transient_pool_locked_bytes(f.pool), ==, bytes);
 	transient_fixture_deinit(&f);
 }
 
@@ -209,6 +234,7 @@ int main(int argc, char **argv)
 	test_add("/transient-pool/memory", test_memory);
 	test_add("/transient-pool/memory-not-to-be-had", test_memory_not_to_be_had);
 	test_add("/transient-pool/a-lock-that-fails-is-told", test_a_lock_that_fails_is_told);
+	test_add("/transient-pool/the-lock-budget", test_the_lock_budget);
 	test_add("/transient-pool/B6-a-buffer-is-lent-once", test_B6_a_buffer_is_lent_once);
 	test_add("/transient-pool/a-range", test_a_range);
 	test_add("/transient-pool/left-for-the-next-daemon", test_left_for_the_next_daemon);

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "alloc/lock-budget.h"
+
 static int64_t fixture_now_ns(const Clock *clock)
 {
 	return ((const TransientFixture *)((const char *)clock - offsetof(TransientFixture, clock)))->now_ns;
@@ -17,6 +19,7 @@ void transient_fixture_init(TransientFixture *f, const char *classes)
 		.dir = g_strdup("/dev/shm/warmfs-test-XXXXXX"),
 		.clock = { .now_ns = fixture_now_ns },
 		.now_ns = 1,
+		.lock_budget_bytes = LOCK_BUDGET_MAX,
 		.rules = class_rules_new(),
 	};
 	g_assert_nonnull(mkdtemp(f->dir));
@@ -32,7 +35,7 @@ void transient_fixture_make_pool(TransientFixture *f)
 {
 	g_autoptr(GError) error = NULL;
 
-	f->pool = transient_pool_new(&f->place, f->rules, &f->clock, &error);
+	f->pool = transient_pool_new(&f->place, f->rules, &f->clock, f->lock_budget_bytes, &error);
 	g_assert_no_error(error);
 	g_assert_nonnull(f->pool);
 }

@@ -13,6 +13,8 @@ typedef struct TransientFixture {
 	TransientPlace place;
 	Clock clock;
 	int64_t now_ns;
+	/* Without a limit, until a test sets one. */
+	uint64_t lock_budget_bytes;
 	ClassRules *rules;
 	/* The first of the rules. */
 	const SegmentClass *class;

@@ -308,6 +308,19 @@ def test_lock_budget_is_shared(warm):
     assert mount.counters('a')['lock_failures'] + mount.counters('b')['lock_failures'] == 1
 
 
+@pytest.mark.parametrize('budget, buffers, segments', ((2, True, 0), (3, True, 1), (1, False, 1)))
+def test_lock_budget_is_shared_with_transient_buffers(warm, budget, buffers, segments):
+    """They come first, and are locked together or not at all."""
+    mount = warm('match=*.seg', f'size={SIZE}', 'kind=append', 'ahead=2', 'lock=on', 'transient=on',
+                 'transient_pool_size=2', f'lock_budget={budget * SIZE + 1 * MI}')
+    mount.wait_settled(2)
+    counters = mount.counters()
+    assert (counters['buffers_locked'], counters['locked_bytes']) == (buffers, segments * SIZE)
+    assert len(mount.log_lines('transient buffers: cannot lock their memory')) == (0 if buffers else 1)
+    beside = locked(mount) - (2 * buffers + segments) * SIZE
+    assert 0 <= beside <= 64 * KI
+
+
 def test_lock_limit_of_the_process(warm):
     """Who may not lock as much as he likes is kept to RLIMIT_MEMLOCK."""
     def limit():

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 import warmfs
-from status_files import class_status, read, status
+from status_files import Metrics, class_status, read, status
 from warmfs import KI, MI, as_user, touch, write_all
 
 FILES = ['config', 'metrics', 'openmetrics', 'status', 'status.json']
@@ -187,6 +187,24 @@ ahead=1
     text = read(mount, 'status')
     assert 'class mapped: mapped, 1M, match=*.mapped' in text and '3 of 3 ready (3M, 100% in memory)' in text
     assert '0 live (0), 1 sealed' in text
+
+
+def test_transient_buffers(warm):
+    mount = warm('match=*.seg', 'size=1M', 'kind=append', 'transient=on', 'transient_pool_size=3', 'linger=3600s',
+                 'commit_interval=3600s', 'flush_interval=3600s')
+    mount.wait_settled(2)
+    fds = [os.open(mount.point / f'{number}.seg', os.O_WRONLY | os.O_CREAT) for number in range(4)]
+    os.write(fds[0], b'x' * 2048)
+    assert class_status(mount)['transient'] == {
+        'buffers': 3, 'buffers_free': 0, 'buffers_bytes': 3 * MI, 'buffers_locked': True, 'uncommitted_bytes': 2048,
+        'commits': 0, 'unbuffered': 1}
+    assert 'buffers  0 of 3 free (3M, locked), 2K uncommitted, 1 creates got none' in read(mount, 'status')
+    metrics = Metrics(read(mount, 'metrics'))
+    shown = {'buffers': 3, 'buffers_free': 0, 'buffers_bytes': 3 * MI, 'buffers_locked': 1, 'uncommitted_bytes': 2048,
+             'commits_total': 0, 'unbuffered_total': 1}
+    assert {name: metrics.get(f'warmfs_{name}', **{'class': 'default'}) for name in shown} == shown
+    for fd in fds:
+        os.close(fd)
 
 
 def test_residency(warm):
