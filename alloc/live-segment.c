@@ -261,6 +261,17 @@ int live_segment_expect_mapping(LiveSegment *live)
 	return record_durable_locked(live, promised_length(live));
 }
 
+void live_segment_recheck_mappings(LiveSegment *live)
+{
+	const Sys *sys = live->place->sys;
+
+	MUTEX_SCOPE(&live->lock);
+	if (!live->may_be_mapped || live->sealed || sys->set_lease(sys, live->fd, F_WRLCK) < 0)
+		return;
+	live->may_be_mapped = false;
+	sys->set_lease(sys, live->fd, F_UNLCK);
+}
+
 static size_t readable_locked(LiveSegment *live, off_t offset, size_t size)
 {
 	if (live->sealed)

@@ -271,6 +271,9 @@ static void let_go(LiveSet *set, LiveSegment *live, bool was_open)
 	if (--live->n_users == 0) {
 		/* Sealed already, or removed: nothing is to be done about it any more. */
 		gone = !live_segment_is_named(live);
+		/* Who is about to open it waits for the set's lock. */
+		if (was_open && !gone && !live->reserved_only)
+			live_segment_recheck_mappings(live);
 		cond_signal(&set->wake);
 	}
 	if (gone)

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "alloc/segment-name.h"
@@ -101,6 +102,11 @@ static uint64_t recorded_length(Fixture *f)
 static void write_at(Fixture *f, const char *data, size_t size, off_t offset)
 {
 	g_assert_cmpint(live_segment_write(f->live, data, size, offset, false), ==, size);
+}
+
+static void sync_data(Fixture *f)
+{
+	g_assert_cmpint(live_segment_sync(f->live, f->live->fd, true), ==, 0);
 }
 
 static off_t file_size(const Fixture *f)
@@ -285,6 +291,47 @@ static void test_expect_mapping(void)
 	fixture_deinit(&f);
 }
 
+/* A mapping outlives its descriptor; when it has gone, nothing more can happen unseen. */
+static void test_recheck_mappings(void)
+{
+	Fixture f;
+	int fd;
+	void *memory;
+
+	fixture_init(&f);
+	write_at(&f, "text", 4, 0);
+	g_assert_cmpint(live_segment_expect_mapping(f.live), ==, 0);
+	fd = openat(f.dir_fd, "visible", O_RDWR | O_CLOEXEC);
+	memory = mmap(NULL, 4, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	g_assert_true(memory != MAP_FAILED);
+	close(fd);
+	live_segment_recheck_mappings(f.live);
+	write_at(&f, "more", 4, 4);
+	sync_data(&f);
+	g_assert_cmpuint(recorded_length(&f), ==, 8);
+	munmap(memory, 4);
+	live_segment_recheck_mappings(f.live);
+	write_at(&f, "last", 4, 8);
+	sync_data(&f);
+	g_assert_cmpuint(recorded_length(&f), ==, 8);
+	fixture_deinit(&f);
+}
+
+/* Without the proof it stays as it is. */
+static void test_recheck_mappings_without_lease(void)
+{
+	Fixture f;
+
+	fixture_init(&f);
+	g_assert_cmpint(live_segment_expect_mapping(f.live), ==, 0);
+	fake_sys_fail(&f.sys, FAKE_SYS_SET_LEASE, 1, 1, -EINVAL);
+	live_segment_recheck_mappings(f.live);
+	write_at(&f, "text", 4, 0);
+	sync_data(&f);
+	g_assert_cmpuint(recorded_length(&f), ==, 4);
+	fixture_deinit(&f);
+}
+
 /* What the flush was to make durable is written again. */
 static void test_failed_sync(void)
 {
@@ -360,11 +407,6 @@ static uint64_t last_record_offset(Fixture *f)
 	unsigned n = fake_sys_count(&f->sys, FAKE_SYS_PWRITE);
 
 	return fake_sys_record(&f->sys, FAKE_SYS_PWRITE, n - 1).offset;
-}
-
-static void sync_data(Fixture *f)
-{
-	g_assert_cmpint(live_segment_sync(f->live, f->live->fd, true), ==, 0);
 }
 
 /* What a power cut would leave while that byte is not on the disk. */
@@ -735,6 +777,8 @@ int main(int argc, char **argv)
 	test_add("/live-segment/past-capacity", test_past_capacity);
 	test_add("/live-segment/durable", test_durable);
 	test_add("/live-segment/expect-mapping", test_expect_mapping);
+	test_add("/live-segment/recheck-mappings", test_recheck_mappings);
+	test_add("/live-segment/recheck-mappings-without-lease", test_recheck_mappings_without_lease);
 	test_add("/live-segment/times", test_times);
 	test_add("/live-segment/times-in-same-tick", test_times_in_same_tick);
 	test_add("/live-segment/times-of-clean-tail", test_times_of_clean_tail);
