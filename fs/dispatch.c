@@ -120,10 +120,12 @@ static void route_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 static void route_forget(fuse_req_t req, fuse_ino_t node, uint64_t n_lookups)
 {
 	COUNT(FS_FORGET);
-	if (status_dir_has(node))
+	if (status_dir_has(node)) {
+		status_dir_forget(fs_of(req), node);
 		fuse_reply_none(req);
-	else
+	} else {
 		op_forget(req, node, n_lookups);
+	}
 }
 
 static void route_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
@@ -132,7 +134,9 @@ static void route_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_
 
 	COUNT(FS_FORGET);
 	for (size_t i = 0; i < count; i++)
-		if (!status_dir_has(forgets[i].ino))
+		if (status_dir_has(forgets[i].ino))
+			status_dir_forget(fs_of(req), forgets[i].ino);
+		else
 			forgets[kept++] = forgets[i];
 	op_forget_multi(req, kept, forgets);
 }

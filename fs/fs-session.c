@@ -60,6 +60,7 @@ typedef struct FsSession {
 	bool mounted;
 	pthread_t signal_thread;
 	bool signal_thread_runs;
+	KnownName known_name;
 	Readiness readiness;
 	Watchdog watchdog;
 	bool serving;
@@ -422,6 +423,7 @@ static void tear_down(FsSession *session)
 		pool_dir_mark_ending(session->pool_dir);
 	if (session->serving) {
 		service_notify("STOPPING=1\nSTATUS=ending");
+		known_name_stop(&session->known_name);
 		readiness_end(&session->readiness);
 	}
 	if (session->signal_thread_runs) {
@@ -438,8 +440,10 @@ static void tear_down(FsSession *session)
 		fuse_session_unmount(session->fuse);
 	}
 	g_clear_pointer(&session->fuse, fuse_session_destroy);
-	if (session->serving)
+	if (session->serving) {
 		watchdog_end(&session->watchdog);
+		known_name_end(&session->known_name);
+	}
 	session->service = allocate_service_free(session->service);
 	if (session->fs_ready)
 		fs_close_all(&session->fs);
@@ -495,8 +499,10 @@ static void begin_to_serve(FsSession *session, int notify_fd)
 	if (chdir("/") < 0)
 		log_failure(&session->log, WARNING, "chdir", "/", errno, "cannot leave the current directory: %s",
 			    g_strerror(errno));
+	known_name_begin(&session->known_name, session->mount_point);
+	session->fs.known_name = &session->known_name;
 	readiness_begin(&session->readiness, options->wait_warm ? session->service : NULL, options->rules,
-			&session->log, notify_fd);
+			&session->known_name, &session->log, notify_fd);
 	watchdog_begin(&session->watchdog, session->service, session->mount_point, &session->log);
 	session->served_since_ns = monotonic_ns();
 	session->serving = true;

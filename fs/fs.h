@@ -19,6 +19,7 @@
 #include "alloc/live-set.h"
 #include "fs/fs-metrics.h"
 #include "fs/inode.h"
+#include "fs/known-name.h"
 #include "fs/slot-table.h"
 
 typedef struct FsConfig {
@@ -40,6 +41,8 @@ typedef struct Fs {
 	int64_t started_s;
 	/* Held while options or classes change (fs/config-change.h), and where it is read who gave them. Before the service's. */
 	Mutex config_lock;
+	/* Hears when the kernel forgets MOUNT/.warmfs. */
+	KnownName *known_name;
 	/* NULL without classes. */
 	AllocateService *service;
 	FileProvider *provider;

@@ -8,6 +8,9 @@
 #include "fs/progress-bar.h"
 #include "fs/service-notify.h"
 
+/* It takes long only if a create waits already, in software that ran before this was mounted over its files. */
+#define NAME_PATIENCE_NS (INT64_C(5) * 1000 * 1000 * 1000)
+
 #define LOOK_INTERVAL_NS (INT64_C(50) * 1000 * 1000)
 /* A failed preparation is tried again, and may succeed: so long it is not taken for the last word. */
 #define STUCK_NS (INT64_C(2) * 1000 * 1000 * 1000)
@@ -122,26 +125,30 @@ static void announce(Readiness *readiness)
 
 static void *thread_run(void *arg)
 {
-	if (wait_warm(arg))
-		announce(arg);
+	Readiness *readiness = arg;
+
+	known_name_wait(readiness->known_name, monotonic_ns() + NAME_PATIENCE_NS);
+	if (!readiness->service || wait_warm(readiness))
+		announce(readiness);
 	return NULL;
 }
 
-void readiness_begin(Readiness *readiness, AllocateService *service, const ClassRules *rules, const Log *log,
-		     int parent_fd)
+void readiness_begin(Readiness *readiness, AllocateService *service, const ClassRules *rules, KnownName *known_name,
+		     const Log *log, int parent_fd)
 {
-	int r = 0;
+	int r;
 
-	*readiness = (Readiness){ .service = service, .rules = rules, .log = log, .parent_fd = parent_fd };
+	*readiness = (Readiness){ .service = service, .rules = rules, .known_name = known_name, .log = log,
+				  .parent_fd = parent_fd };
 	latch_init(&readiness->stop);
+	r = thread_start(&readiness->thread, "warmfs-ready", thread_run, readiness);
+	readiness->thread_runs = r == 0;
+	if (r == 0)
+		return;
 	if (service)
-		r = thread_start(&readiness->thread, "warmfs-ready", thread_run, readiness);
-	readiness->thread_runs = service && r == 0;
-	if (r < 0)
 		log_failure(log, WARNING, "wait_warm", NULL, r, "wait_warm: cannot start a thread: %s; not waited for",
 			    g_strerror(-r));
-	if (!readiness->thread_runs)
-		announce(readiness);
+	announce(readiness);
 }
 
 void readiness_end(Readiness *readiness)

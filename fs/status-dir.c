@@ -12,7 +12,7 @@
 #include "fs/status-file.h"
 
 /* These names never change. And as long as the kernel knows them, it lets people in also while a create waits in the
- * mount's root: that directory is locked then for whoever has to look a name up. */
+ * mount's root (fs/known-name.h). */
 #define NAME_TIMEOUT_S 86400
 
 static char *make_metrics(const FsReport *report)
@@ -104,6 +104,12 @@ void status_dir_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	}
 	entry = entry_of(fs_of(req), nodeid);
 	fuse_reply_entry(req, &entry);
+}
+
+void status_dir_forget(Fs *fs, fuse_ino_t nodeid)
+{
+	if (nodeid == STATUS_DIR_NODE && fs->known_name)
+		known_name_lost(fs->known_name);
 }
 
 void status_dir_getattr(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)

@@ -31,6 +31,7 @@ bool status_dir_is_named(fuse_ino_t parent, const char *name);
 
 /* `parent` is the root or the directory itself. */
 void status_dir_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
+void status_dir_forget(Fs *fs, fuse_ino_t nodeid);
 void status_dir_getattr(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi);
 void status_dir_statx(fuse_req_t req, fuse_ino_t nodeid, int flags, int mask, struct fuse_file_info *fi);
 void status_dir_statfs(fuse_req_t req, fuse_ino_t nodeid);

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """MOUNT/.warmfs: reached by its name, not listed, true, and nobody's to change."""
 
+import ctypes
 import errno
 import os
 import stat
@@ -11,6 +12,8 @@ import pytest
 import warmfs
 from status_files import Metrics, class_status, read, status
 from warmfs import KI, MI, as_user, touch, write_all
+
+MS_REMOUNT = 32
 
 FILES = ['config', 'metrics', 'openmetrics', 'status', 'status.json']
 
@@ -282,6 +285,44 @@ def test_while_creates_wait(warm, faults, children):
     for child in waiting:
         child.result()
     assert class_status(mount)['waiting'] == 0
+
+
+class OpenHow(ctypes.Structure):
+    _fields_ = [('flags', ctypes.c_uint64), ('mode', ctypes.c_uint64), ('resolve', ctypes.c_uint64)]
+
+
+def kernel_knows(path):
+    """Whether it gets there without asking anybody, or waiting for a lock."""
+    SYS_openat2, RESOLVE_CACHED = 437, 0x20
+    how = OpenHow(os.O_PATH | os.O_CLOEXEC, 0, RESOLVE_CACHED)
+    # What it may know of the directory is old after a second.
+    os.stat(path.parent)
+    fd = warmfs.libc.syscall(SYS_openat2, -100, os.fsencode(path), ctypes.byref(how), ctypes.c_size_t(24))
+    if fd >= 0:
+        os.close(fd)
+    return fd >= 0
+
+
+@pytest.mark.parametrize('again', [False, True], ids=['mounted', 'remounted'])
+def test_first_look_while_a_create_waits(warm, faults, children, again):
+    """Also who has never looked before gets an answer while the mount's root is locked; the mount's name in the kernel does
+    not keep it from being unmounted."""
+    mount = warm('match=*.seg', 'size=1M', 'ahead=0', 'timeout=60s', faults=faults)
+    name = mount.point / '.warmfs'
+    warmfs.wait_until(lambda: kernel_knows(name), what='the name')
+    if again:
+        # That makes the kernel forget all names.
+        warmfs.check(warmfs.libc.mount(b'none', os.fsencode(mount.point), None, MS_REMOUNT, None))
+        warmfs.wait_until(lambda: kernel_knows(name), what='the name, after a remount')
+    faults.set('fallocate delay_ms=hold path=.warmfs')
+    creator = children.start(touch, mount.point / '0.seg')
+    faults.wait_hit('fallocate')
+    assert children.start(class_status, mount).result()['waiting'] == 1
+    assert not kernel_knows(mount.point / 'other')
+    faults.clear()
+    creator.result()
+    warmfs.umount(mount.point)
+    mount.wait_exit()
 
 
 def test_read_under_load(mount):
