@@ -12,42 +12,17 @@ import os
 import pathlib
 import random
 import resource
-import signal
-import subprocess
 
 import pytest
 
 import warmfs
+from program import Program
 
 SEED = int(os.environ.get('WARMFS_TEST_SEED', random.randrange(1 << 32)))
 MORE = 20 if os.environ.get('WARMFS_TEST_LONG') else 1
 LIMIT_SECONDS = 240 * MORE
 
 pytestmark = pytest.mark.limit(LIMIT_SECONDS)
-
-
-class Program:
-    """One run of a program, with all its processes; the time limit of the test can end it."""
-
-    def __init__(self, *argv):
-        self.process = subprocess.Popen([str(word) for word in argv], stdin=subprocess.DEVNULL,
-                                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                                        start_new_session=True, preexec_fn=warmfs.die_with_parent)
-        warmfs.LIVE.append(self)
-
-    def abort(self):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-
-    def finish(self):
-        """Its status and what it said."""
-        try:
-            text = self.process.communicate()[0]
-        finally:
-            self.abort()
-            self.process.wait()
-            warmfs.LIVE.remove(self)
-        return self.process.returncode, text
 
 
 # stress-ng: those of its stressors that end well, and soon, on a native filesystem, by so many operations of each.
