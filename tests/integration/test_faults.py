@@ -115,17 +115,7 @@ def test_create_on_full_disk(warm, disk, kind, on_timeout):
 
 def remove_closed(mount, name):
     """Removes a file of which the daemon has heard that it was closed: the kernel tells it, but does not wait."""
-    def descriptors():
-        fds = pathlib.Path(f'/proc/{mount.process.pid}/fd')
-        return [fd for fd in os.listdir(fds) if os.path.basename(readlink(fds / fd)) == name]
-
-    def readlink(fd):
-        with contextlib.suppress(FileNotFoundError):
-            return os.readlink(fd)
-        return ''
-
-    # One is the inode's own.
-    wait_until(lambda: len(descriptors()) <= 1, what=f'{name} to be closed')
+    mount.wait_closed(name)
     os.unlink(mount.point / name)
 
 

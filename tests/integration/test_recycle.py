@@ -68,6 +68,7 @@ def is_open(mount, name):
 
 def wait_closed(mount, name):
     """Until a file that was closed is an ordinary one, which nobody has."""
+    mount.wait_answered()
     wait_until(lambda: not is_open(mount, name), what=f'{name} to be closed')
     wait_until(lambda: os.stat(mount.src / name).st_nlink == 1, what=f'{name} to be sealed')
 
@@ -256,7 +257,7 @@ def test_hard_link(start):
     old = make_old(mount)
     data = (mount.point / 'old.seg').read_bytes()
     os.link(mount.point / 'old.seg', mount.point / 'link')
-    wait_until(lambda: not is_open(mount, 'old.seg'), what='the close')
+    mount.wait_answered()
     remove(mount, 'unlink')
     expect_deleted(mount, old, counted=0)
     assert (mount.point / 'link').read_bytes() == data

@@ -33,9 +33,9 @@ def free(path):
 
 
 def make_segment(mount, name):
-    """A file of its class, which nobody has open any more, not even in the daemon."""
+    """A file of its class, which nobody has open or mapped any more, not even the daemon."""
     touch(mount.point / name)
-    wait_until(lambda: len(descriptors(mount, name)) <= 1, what='the release')
+    mount.wait_closed(name)
 
 
 # Holds the last close of what has no name any more.
@@ -84,8 +84,7 @@ def test_no_class(warm, faults):
     mount = warm(*OPTIONS, faults=faults)
     write_all(mount.point / 'large', os.urandom(8 * MI))
     write_all(mount.point / 'small', b'small')
-    for name in ('large', 'small'):
-        wait_until(lambda: len(descriptors(mount, name)) <= 1, what='the release')
+    mount.wait_answered()
     faults.set(IN_THE_WAY)
     os.unlink(mount.point / 'small')
     os.unlink(mount.point / 'large')
@@ -127,9 +126,16 @@ def test_at_once_when_space_is_scarce(warm, workdir, stack, faults):
     disk = stack.enter_context(warmfs.loop_fs('ext4', 300 * MI, workdir))
     mount = warm('match=*.seg', f'size={SIZE}', 'ahead=0', 'reserve=90%', source=disk, faults=faults)
     make_segment(mount, 'a.seg')
-    os.unlink(mount.point / 'a.seg')
+    faults.set(IN_THE_WAY)
+    child = Child(os.unlink, mount.point / 'a.seg')
+    wait_until_held(faults, 'a.seg')
+    # By the time that this is answered, so would be the unlink.
+    mount.counters()
+    wait_until(child.sleeping, what='the unlink to wait')
+    faults.clear()
+    child.result()
     assert descriptors(mount, 'a.seg') == []
-    assert free(disk) > 250 * MI
+    wait_until(lambda: free(disk) > 250 * MI, what='the blocks')
 
 
 def test_open_and_unlinked(warm):

@@ -143,19 +143,31 @@ def umount(point, flags=0):
     check(libc.umount2(os.fsencode(point), flags))
 
 
-def abort_connection(dev):
-    """Makes the kernel answer everything that waits on a FUSE mount. `dev` as mountinfo has it."""
+@contextlib.contextmanager
+def connection_control(dev):
+    """The kernel's files about a FUSE mount, which need not be in sight otherwise. `dev` as mountinfo has it."""
     minor = dev.split(':')[1]
     control = tempfile.mkdtemp(prefix='warmfs-fusectl-')
     try:
         check(libc.mount(b'fusectl', os.fsencode(control), b'fusectl', 0, None))
         try:
-            with contextlib.suppress(OSError):
-                pathlib.Path(control, minor, 'abort').write_text('1')
+            yield pathlib.Path(control, minor)
         finally:
             umount(control, MNT_DETACH)
     finally:
         os.rmdir(control)
+
+
+def abort_connection(dev):
+    """Makes the kernel answer everything that waits on a FUSE mount."""
+    with connection_control(dev) as control, contextlib.suppress(OSError):
+        (control / 'abort').write_text('1')
+
+
+def unanswered_requests(dev):
+    """How many requests of a FUSE mount the daemon has not answered yet, those included that nobody waits for."""
+    with connection_control(dev) as control:
+        return int((control / 'waiting').read_text())
 
 
 def loop_devices_of(image):
@@ -524,6 +536,17 @@ class Mount:
 
     def alive(self):
         return self.process is not None and self.process.poll() is None
+
+    def wait_answered(self):
+        """Until the daemon is through with all that it was asked, closes included: for those the kernel does not wait."""
+        wait_until(lambda: unanswered_requests(self.dev) == 0, what='the answers to all requests')
+
+    def wait_closed(self, name):
+        """Until nobody has a file that was closed, not even the daemon: with its last name, its blocks go."""
+        self.wait_answered()
+        # New segments are mapped until a worker finds the time.
+        maps = pathlib.Path(f'/proc/{self.pid}/maps')
+        wait_until(lambda: f'/{name}\n' not in maps.read_text(), what=f'the end of the mapping of {name}')
 
     @property
     def private(self):
