@@ -133,8 +133,8 @@ void live_segment_free(LiveSegment *live);
 
 /* From now on it may be stored to through a shared mapping. */
 int live_segment_expect_mapping(LiveSegment *live);
-/* When nobody uses it: no longer, if a write lease proves that nobody has it open or mapped. A mapping outlives the
- * close that we hear of. */
+/* Before somebody uses it again: no longer, if a write lease proves that nobody has it open or mapped. A mapping
+ * outlives the close that we hear of. */
 void live_segment_recheck_mappings(LiveSegment *live);
 /* How many of `size` bytes at `offset` may be read from live->fd. */
 size_t live_segment_readable(LiveSegment *live, off_t offset, size_t size);

@@ -255,8 +255,9 @@ LiveSegment *live_set_open(LiveSet *set, dev_t dev, ino_t ino)
 	MUTEX_SCOPE(&set->lock);
 	while ((live = find_locked(set, dev, ino)) && live->sealing)
 		cond_wait(&set->released, &set->lock);
-	if (live)
-		live->n_users++;
+	/* Not at the last close, which the kernel tells us of while it still holds the file. */
+	if (live && live->n_users++ == 0 && !live->reserved_only)
+		live_segment_recheck_mappings(live);
 	return live;
 }
 
@@ -271,9 +272,6 @@ static void let_go(LiveSet *set, LiveSegment *live, bool was_open)
 	if (--live->n_users == 0) {
 		/* Sealed already, or removed: nothing is to be done about it any more. */
 		gone = !live_segment_is_named(live);
-		/* Who is about to open it waits for the set's lock. */
-		if (was_open && !gone && !live->reserved_only)
-			live_segment_recheck_mappings(live);
 		cond_signal(&set->wake);
 	}
 	if (gone)

@@ -132,6 +132,28 @@ def test_mapping_beside_writes(mount):
     assert is_plain(mount.source, 'a.seg', data)
 
 
+def writes_of_append_and_sync(path, flags, faults):
+    fd = os.open(path, flags | os.O_APPEND)
+    before = len(faults.hits('pwrite'))
+    os.write(fd, b'text')
+    os.fsync(fd)
+    os.close(fd)
+    return len(faults.hits('pwrite')) - before
+
+
+def test_length_is_recorded_while_it_may_be_mapped(warm, options, faults):
+    """Nobody tells of stores through a mapping; when there can be none any more, a sync writes nothing but the data."""
+    mount = warm(*options, faults=faults)
+    mount.wait_settled(2)
+    path = mount.point / 'a.seg'
+    touch(path)
+    mount.wait_settled(2)
+    faults.set('pwrite')
+    assert writes_of_append_and_sync(path, os.O_RDWR, faults) == 2
+    # The kernel tells of the close a little later.
+    wait_until(lambda: writes_of_append_and_sync(path, os.O_WRONLY, faults) == 1, what='the end of mappings')
+
+
 # Sealing
 
 def test_sealed_after_linger(warm):
