@@ -264,6 +264,24 @@ static void *opener_run(void *arg)
 	return NULL;
 }
 
+/* Those that are too many find nothing to do. */
+static int set_threads_locked(AllocateService *service, unsigned n_threads)
+{
+	/* One more than work at a time, for a create that waits while the others prepare ahead. */
+	unsigned wanted = MAX(service->n_workers, n_threads + 1);
+	int r = 0;
+
+	service->workers = g_renew(pthread_t, service->workers, wanted);
+	while (r == 0 && service->n_workers < wanted) {
+		r = thread_start(&service->workers[service->n_workers], "warmfs-alloc", worker_run, service);
+		if (r == 0)
+			service->n_workers++;
+	}
+	if (r == 0)
+		service->scheduler.n_threads = n_threads;
+	return r;
+}
+
 /* The threads get the lock, and begin, when all of them are there. */
 static int start_threads_locked(AllocateService *service, unsigned n_threads)
 {
@@ -276,15 +294,7 @@ static int start_threads_locked(AllocateService *service, unsigned n_threads)
 	service->opener_runs = r == 0;
 	if (r == 0)
 		r = remover_start(&service->remover);
-	/* One more than work at a time, for a create that waits while the others prepare ahead. */
-	service->scheduler.n_threads = n_threads;
-	service->workers = g_new0(pthread_t, n_threads + 1);
-	while (r == 0 && service->n_workers < n_threads + 1) {
-		r = thread_start(&service->workers[service->n_workers], "warmfs-alloc", worker_run, service);
-		if (r == 0)
-			service->n_workers++;
-	}
-	return r;
+	return r < 0 ? r : set_threads_locked(service, n_threads);
 }
 
 int allocate_service_start(AllocateService *service, unsigned n_threads)
@@ -326,6 +336,16 @@ void allocate_service_stop(AllocateService *service)
 		pthread_join(service->opener, NULL);
 	g_clear_pointer(&service->workers, g_free);
 	end_list_open(&service->scheduler.ended);
+}
+
+int allocate_service_set_threads(AllocateService *service, unsigned n_threads)
+{
+	MUTEX_SCOPE(&service->lock);
+	if (service->stopping || !service->started)
+		return -ESHUTDOWN;
+	int r = set_threads_locked(service, n_threads);
+	cond_broadcast(&service->scheduler.work);
+	return r;
 }
 
 Segment *allocate_service_take(AllocateService *service, const SegmentClass *class)

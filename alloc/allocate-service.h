@@ -32,6 +32,9 @@ AllocateService *allocate_service_free(AllocateService *service);
  * waits while those are for nobody. 0 or -errno; then nothing runs. */
 int allocate_service_start(AllocateService *service, unsigned n_threads);
 
+/* Another number of them, while it runs. 0 or -errno; then it is as it was. */
+int allocate_service_set_threads(AllocateService *service, unsigned n_threads);
+
 /* Ends every waiting request with -ESHUTDOWN, interrupts what is being prepared and joins the threads. From then
  * on submit gives requests that have failed so. One thread calls it, and may call it again. */
 void allocate_service_stop(AllocateService *service);

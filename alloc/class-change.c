@@ -5,8 +5,8 @@
 
 #define MADE   "segments that are there were made with it"
 #define CHOSEN "it says which new files are of the class"
-#define LOCKED "memory is locked by it from the start"
-#define BUFFER "buffers are made with it from the start"
+#define BUFFER "the memory of the buffers is taken when it begins"
+#define TICKS  "buffers are looked at that often from the start"
 
 typedef struct ChangeKey {
 	const char *key;
@@ -34,15 +34,15 @@ DIFFERS(size_bytes)
 DIFFERS(folio_bytes)
 DIFFERS(warm)
 DIFFERS(warm_min_bytes)
-DIFFERS(lock)
-DIFFERS(lock_active)
+TAKES(lock)
+TAKES(lock_active)
 DIFFERS(transient)
 DIFFERS(transient_pool_size)
-DIFFERS(fast_fail)
+TAKES(fast_fail)
 DIFFERS(commit_interval_ms)
-DIFFERS(commit_least_pages)
+TAKES(commit_least_pages)
 DIFFERS(flush_interval_ms)
-DIFFERS(transient_flush_least_pages)
+TAKES(transient_flush_least_pages)
 TAKES(max_ahead)
 TAKES(timeout_ms)
 TAKES(fail_on_timeout)
@@ -87,18 +87,18 @@ static const ChangeKey KEYS[] = {
 	{ "warm_min_size", warm_min_bytes_differs, NULL, MADE },
 	{ "flush", flush_async_differs, flush_async_take },
 	{ "flush_least_pages", flush_least_pages_differs, flush_least_pages_take },
-	{ "lock", lock_differs, NULL, LOCKED },
-	{ "lock_active", lock_active_differs, NULL, LOCKED },
+	{ "lock", lock_differs, lock_take },
+	{ "lock_active", lock_active_differs, lock_active_take },
 	{ "linger", linger_ms_differs, linger_ms_take },
 	{ "quota", quota_bytes_differs, quota_bytes_take },
 	{ "slow_ms", slow_ms_differs, slow_ms_take },
 	{ "transient", transient_differs, NULL, BUFFER },
 	{ "transient_pool_size", transient_pool_size_differs, NULL, BUFFER },
-	{ "fast_fail", fast_fail_differs, NULL, BUFFER },
-	{ "commit_interval", commit_interval_ms_differs, NULL, BUFFER },
-	{ "commit_least_pages", commit_least_pages_differs, NULL, BUFFER },
-	{ "flush_interval", flush_interval_ms_differs, NULL, BUFFER },
-	{ "transient_flush_least_pages", transient_flush_least_pages_differs, NULL, BUFFER },
+	{ "fast_fail", fast_fail_differs, fast_fail_take },
+	{ "commit_interval", commit_interval_ms_differs, NULL, TICKS },
+	{ "commit_least_pages", commit_least_pages_differs, commit_least_pages_take },
+	{ "flush_interval", flush_interval_ms_differs, NULL, TICKS },
+	{ "transient_flush_least_pages", transient_flush_least_pages_differs, transient_flush_least_pages_take },
 	{ "recycle", recycle_differs, recycle_take },
 	{ "provider", provider_differs, NULL, MADE },
 };

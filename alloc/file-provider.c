@@ -21,6 +21,8 @@ struct FileProvider {
 	const Sys *sys;
 	FileProviderConfig config;
 	const Log *log;
+	/* That of the config, or another one since. */
+	atomic_uint reserve_percent;
 	/* Counts up from a random start: a name is not used twice in the life of a source. */
 	atomic_uint_fast64_t next_serial;
 	atomic_uint_fast64_t held_bytes;
@@ -540,8 +542,13 @@ static int file_provider_check_space(SegmentProvider *base, uint64_t bytes)
 	if (r < 0)
 		return r;
 	uint64_t available = (uint64_t)fs.f_bavail * fs.f_frsize;
-	uint64_t reserve = (uint64_t)fs.f_blocks * fs.f_frsize / 100 * provider->config.reserve_percent;
+	uint64_t reserve = (uint64_t)fs.f_blocks * fs.f_frsize / 100 * provider->reserve_percent;
 	return available < bytes || available - bytes < reserve ? -ENOSPC : 0;
+}
+
+void file_provider_set_reserve(FileProvider *provider, unsigned percent)
+{
+	provider->reserve_percent = percent;
 }
 
 FileProvider *file_provider_new(PoolDir *dir, const Sys *sys, const FileProviderConfig *config,
@@ -563,6 +570,7 @@ FileProvider *file_provider_new(PoolDir *dir, const Sys *sys, const FileProvider
 	provider->dir = dir;
 	provider->sys = sys;
 	provider->config = *config;
+	provider->reserve_percent = config->reserve_percent;
 	provider->log = log;
 	mutex_init(&provider->lock);
 	if (getrandom(&serial, sizeof(serial), GRND_NONBLOCK) < 0)

@@ -32,6 +32,8 @@ typedef struct FileProviderConfig {
 /* `dir` and `sys` are borrowed and must outlive the provider. */
 FileProvider *file_provider_new(PoolDir *dir, const Sys *sys, const FileProviderConfig *config,
 				const Log *log);
+/* Another reserve_percent. Any thread. */
+void file_provider_set_reserve(FileProvider *provider, unsigned percent);
 FileProvider *file_provider_free(FileProvider *provider);
 
 /* The table to hand to the allocate service; lives as long as the provider. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where log lines go. A Log is handed to whoever may speak; it is immutable once threads run, and
+ * Where log lines go. A Log is handed to whoever may speak; but for its level it is immutable once threads run, and
  * its write function is called from any of them.
  */
 #pragma once
@@ -27,7 +27,7 @@ typedef struct Log {
 	void (*write)(void *arg, LogLevel level, const LogSubject *subject, const char *line);
 	void *arg;
 	/* Lines above this level are dropped before they are formatted. */
-	LogLevel max_level;
+	_Atomic(LogLevel) max_level;
 } Log;
 
 /* A line names the object, the operation, the path, and why (with g_strerror) if it failed. */

@@ -199,19 +199,24 @@ static char *set_flush(SegmentClass *class, const char *value)
 	return wrong;
 }
 
-static char *set_lock(SegmentClass *class, const char *value)
-{
-	return parse_switch(value, "on", "off", "not a switch", &class->lock);
-}
-
-static char *set_recycle(SegmentClass *class, const char *value)
+static char *take_switch(const char *value, atomic_bool *ret_on)
 {
 	bool on = false;
 	char *wrong = parse_switch(value, "on", "off", "not a switch", &on);
 
 	if (!wrong)
-		class->recycle = on;
+		*ret_on = on;
 	return wrong;
+}
+
+static char *set_lock(SegmentClass *class, const char *value)
+{
+	return take_switch(value, &class->lock);
+}
+
+static char *set_recycle(SegmentClass *class, const char *value)
+{
+	return take_switch(value, &class->recycle);
 }
 
 static char *set_kind(SegmentClass *class, const char *value)
@@ -238,9 +243,19 @@ static char *parse_number(const char *digits, uint64_t min, uint64_t max, unsign
 	return g_strdup("out of range");
 }
 
+static char *take_number(const char *digits, uint64_t min, uint64_t max, atomic_uint *ret_number)
+{
+	unsigned number = 0;
+	char *wrong = parse_number(digits, min, max, &number);
+
+	if (!wrong)
+		*ret_number = number;
+	return wrong;
+}
+
 static char *set_lock_active(SegmentClass *class, const char *value)
 {
-	return parse_number(value, 0, AHEAD_MAX, &class->lock_active);
+	return take_number(value, 0, AHEAD_MAX, &class->lock_active);
 }
 
 static char *set_flush_least_pages(SegmentClass *class, const char *value)
@@ -339,7 +354,7 @@ static char *set_transient_pool_size(SegmentClass *class, const char *value)
 
 static char *set_fast_fail(SegmentClass *class, const char *value)
 {
-	return parse_switch(value, "on", "off", "not a switch", &class->fast_fail);
+	return take_switch(value, &class->fast_fail);
 }
 
 static char *set_commit_interval(SegmentClass *class, const char *value)
@@ -349,7 +364,7 @@ static char *set_commit_interval(SegmentClass *class, const char *value)
 
 static char *set_commit_least_pages(SegmentClass *class, const char *value)
 {
-	return parse_number(value, 0, LEAST_PAGES_MAX, &class->commit_least_pages);
+	return take_number(value, 0, LEAST_PAGES_MAX, &class->commit_least_pages);
 }
 
 static char *set_flush_interval(SegmentClass *class, const char *value)
@@ -359,7 +374,7 @@ static char *set_flush_interval(SegmentClass *class, const char *value)
 
 static char *set_transient_flush_least_pages(SegmentClass *class, const char *value)
 {
-	return parse_number(value, 0, LEAST_PAGES_MAX, &class->transient_flush_least_pages);
+	return take_number(value, 0, LEAST_PAGES_MAX, &class->transient_flush_least_pages);
 }
 
 static char *set_on_timeout(SegmentClass *class, const char *value)

@@ -66,8 +66,8 @@ typedef struct SegmentClass {
 	atomic_bool flush_async;
 	atomic_uint flush_least_pages;
 	/* Whether ready segments, and of those taken the newest `lock_active` (default 2), are locked in memory. */
-	bool lock;
-	unsigned lock_active;
+	atomic_bool lock;
+	atomic_uint lock_active;
 	/* How long an `append` segment that nobody has open stays live, milliseconds. Default 10 s. */
 	atomic_uint linger_ms;
 	/* Bound on the bytes of the class's segments that are ready, being prepared, or taken and not sealed. 0 (default):
@@ -79,14 +79,14 @@ typedef struct SegmentClass {
 	 * create that finds none free fails with EAGAIN (default: it is served without). */
 	bool transient;
 	unsigned transient_pool_size;
-	bool fast_fail;
+	atomic_bool fast_fail;
 	/* A buffer is committed when so many pages of it are uncommitted and the last time was so long ago, milliseconds;
 	 * fewer pages wait ten times as long. What was committed is flushed in the same way. Defaults 200 ms, 500 ms, 4
 	 * pages. */
 	unsigned commit_interval_ms;
-	unsigned commit_least_pages;
+	atomic_uint commit_least_pages;
 	unsigned flush_interval_ms;
-	unsigned transient_flush_least_pages;
+	atomic_uint transient_flush_least_pages;
 	/* Whether files that applications remove become segments again. Default. */
 	atomic_bool recycle;
 	/* The name of the module that makes its segments. NULL (default): the built-in provider does. */

@@ -164,11 +164,17 @@ void segment_locks_lock(SegmentLocks *locks, Segment *segment)
 	segment->ino = attr.st_ino;
 }
 
+/* Of those taken. Both may change at any time. */
+static unsigned n_to_keep(const SegmentClass *class)
+{
+	return class->lock ? class->lock_active : 0;
+}
+
 void segment_locks_keep(SegmentLocks *locks, Segment *segment)
 {
 	Kept *kept;
 
-	if (!locks || !segment->locked || segment->class->lock_active == 0)
+	if (!locks || !segment->locked || n_to_keep(segment->class) == 0)
 		return;
 	kept = g_new(Kept, 1);
 	*kept = (Kept){ segment->dev, segment->ino, segment->map, segment->map_bytes };
@@ -182,24 +188,34 @@ void segment_locks_keep(SegmentLocks *locks, Segment *segment)
 static Kept *next_pushed_out(SegmentLocks *locks, ClassLocks *of)
 {
 	MUTEX_SCOPE(&locks->lock);
-	return of->kept.length > of->class->lock_active ? g_queue_pop_tail(&of->kept) : NULL;
+	return of->kept.length > n_to_keep(of->class) ? g_queue_pop_tail(&of->kept) : NULL;
+}
+
+static void trim_class(SegmentLocks *locks, ClassLocks *of)
+{
+	Kept *kept;
+
+	while ((kept = next_pushed_out(locks, of)))
+		drop(locks, of, kept);
 }
 
 void segment_locks_unmap(SegmentLocks *locks, const Sys *sys, Segment *segment)
 {
-	Kept *kept;
-
 	if (segment->map)
 		sys->munmap(sys, segment->map, segment->map_bytes);
 	segment->map = NULL;
 	if (!locks)
 		return;
-	ClassLocks *of = of_class(locks, segment->class);
 	if (segment->locked)
 		give_budget(locks, segment->class, segment->map_bytes);
 	segment->locked = false;
-	while ((kept = next_pushed_out(locks, of)))
-		drop(locks, of, kept);
+	trim_class(locks, of_class(locks, segment->class));
+}
+
+void segment_locks_trim(SegmentLocks *locks)
+{
+	for (size_t i = 0; locks && i < locks->n_classes; i++)
+		trim_class(locks, &locks->classes[i]);
 }
 
 static Kept *steal(SegmentLocks *locks, ClassLocks *of, dev_t dev, ino_t ino)
@@ -219,7 +235,7 @@ static Kept *steal(SegmentLocks *locks, ClassLocks *of, dev_t dev, ino_t ino)
 void segment_locks_let_go(SegmentLocks *locks, dev_t dev, ino_t ino)
 {
 	for (size_t i = 0; locks && i < locks->n_classes; i++) {
-		Kept *kept = locks->classes[i].class->lock ? steal(locks, &locks->classes[i], dev, ino) : NULL;
+		Kept *kept = steal(locks, &locks->classes[i], dev, ino);
 
 		if (kept)
 			drop(locks, &locks->classes[i], kept);

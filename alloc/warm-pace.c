@@ -15,9 +15,12 @@
 
 struct WarmPace {
 	/* Immutable. */
-	WarmPaceConfig config;
 	const Sys *sys;
 	const Clock *clock;
+	/* WarmPaceConfig, and how often that has changed. */
+	_Atomic uint64_t rate_bytes;
+	atomic_bool yields;
+	atomic_uint n_changes;
 	/* Creates that wait. */
 	atomic_uint n_waiting;
 	/* As seen in the last pause. */
@@ -30,17 +33,19 @@ struct WarmPace {
 	const WarmStint *last;
 	unsigned n_wanting;
 	/* Whose turn it is has these for himself: how long the last chunk took, when it was looked for others last, and
-	 * when the rate allows the next chunk. */
+	 * when the rate (as of which change) allows the next chunk. */
 	int64_t work_ns;
 	int64_t looked_ns;
 	int64_t rate_ns;
+	unsigned rate_change;
 };
 
 WarmPace *warm_pace_new(const WarmPaceConfig *config, const Sys *sys, const Clock *clock)
 {
 	WarmPace *pace = g_new0(WarmPace, 1);
 
-	pace->config = *config;
+	pace->rate_bytes = config->rate_bytes;
+	pace->yields = config->yields;
 	pace->sys = sys;
 	pace->clock = clock;
 	/* The first one looks before it works. */
@@ -69,6 +74,16 @@ void warm_pace_wake(WarmPace *pace)
 	cond_broadcast(&pace->changed);
 }
 
+void warm_pace_change(WarmPace *pace, const WarmPaceConfig *config)
+{
+	if (!pace)
+		return;
+	atomic_store(&pace->rate_bytes, config->rate_bytes);
+	atomic_store(&pace->yields, config->yields);
+	atomic_fetch_add(&pace->n_changes, 1);
+	warm_pace_wake(pace);
+}
+
 void warm_pace_hurry(WarmPace *pace)
 {
 	if (pace && atomic_fetch_add(&pace->n_waiting, 1) == 0)
@@ -90,7 +105,8 @@ static void be_idle(WarmStint *stint, bool idle)
 {
 	WarmPace *pace = stint->pace;
 
-	if (!pace->config.yields || stint->is_idle == idle)
+	idle = idle && atomic_load(&pace->yields);
+	if (stint->is_idle == idle)
 		return;
 	pace->sys->set_io_idle(pace->sys, idle);
 	stint->is_idle = idle;
@@ -134,9 +150,10 @@ static void take_turn(WarmStint *stint)
 static bool wait_until(const WarmStint *stint, int64_t until_ns)
 {
 	WarmPace *pace = stint->pace;
+	unsigned n_changes = atomic_load(&pace->n_changes);
 
 	MUTEX_SCOPE(&pace->lock);
-	while (!is_lifted(stint)) {
+	while (!is_lifted(stint) && atomic_load(&pace->n_changes) == n_changes) {
 		if (clock_now_ns(pace->clock) >= until_ns)
 			return true;
 		clock_wait_until(pace->clock, &pace->changed, &pace->lock, until_ns);
@@ -168,16 +185,29 @@ static void give_way(WarmStint *stint)
 		     (int64_t)(after_us - before_us) * 1000 >= (pace->looked_ns - begin_ns) / 100 * STALLED_PERCENT);
 }
 
-static void keep_rate(WarmStint *stint, uint64_t bytes)
+/* What another rate has forbidden does not count. False if the rate has changed meanwhile. */
+static bool keep_this_rate(WarmStint *stint, uint64_t bytes)
 {
 	WarmPace *pace = stint->pace;
+	unsigned n_changes = atomic_load(&pace->n_changes);
+	uint64_t rate_bytes = atomic_load(&pace->rate_bytes);
 	double seconds;
 
-	if (!pace->config.rate_bytes || bytes == 0)
-		return;
-	seconds = (double)bytes / pace->config.rate_bytes;
+	if (!rate_bytes || bytes == 0)
+		return true;
+	if (pace->rate_change != n_changes)
+		pace->rate_ns = 0;
+	pace->rate_change = n_changes;
+	seconds = (double)bytes / rate_bytes;
 	if (wait_until(stint, pace->rate_ns))
 		pace->rate_ns = clock_now_ns(pace->clock) + (int64_t)(MIN(seconds, 1e9) * 1e9);
+	return atomic_load(&pace->n_changes) == n_changes;
+}
+
+static void keep_rate(WarmStint *stint, uint64_t bytes)
+{
+	while (!keep_this_rate(stint, bytes))
+		;
 }
 
 /* Between chunks, without a turn. */
@@ -187,7 +217,7 @@ static void await_turn(WarmStint *stint, uint64_t bytes)
 	int64_t begin_ns = clock_now_ns(pace->clock);
 
 	take_turn(stint);
-	if (stint->has_turn && pace->config.yields)
+	if (stint->has_turn && atomic_load(&pace->yields))
 		give_way(stint);
 	if (stint->has_turn)
 		keep_rate(stint, bytes);

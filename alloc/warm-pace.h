@@ -31,6 +31,8 @@ typedef struct WarmPaceConfig {
 
 /* `sys` and `clock` are borrowed and must outlive it. */
 WarmPace *warm_pace_new(const WarmPaceConfig *config, const Sys *sys, const Clock *clock);
+/* From now on, also for stints under way. Takes NULL. */
+void warm_pace_change(WarmPace *pace, const WarmPaceConfig *config);
 /* No stint may be left. Takes NULL; returns NULL. */
 WarmPace *warm_pace_free(WarmPace *pace);
 

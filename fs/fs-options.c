@@ -144,18 +144,24 @@ static const struct MountKey {
 	const char *allowed;
 	/* As somebody would write it; NULL: it is found out. */
 	const char *fallback;
+	/* Why it cannot change while it is mounted; NULL: it can. */
+	const char *fixed;
 } mount_keys[] = {
-	{ "threads", set_threads, "1 to 64", NULL },
-	{ "reserve", set_reserve, "0% to 90%", "5%" },
-	{ "rate", set_rate, "bytes per second from 1, also with K, M, G or T", NULL },
-	{ "lock_budget", set_lock_budget, "a number of bytes from 1, also with K, M, G or T", NULL },
-	{ "yield", set_yield, "on or off", "on" },
-	{ "passthrough", set_passthrough, "on or off", "on" },
-	{ "attr_timeout", set_attr_timeout, "0 to 86400 seconds", "1" },
-	{ "provider_dir", set_provider_dir, "an absolute path", WARMFS_PROVIDER_DIR },
-	{ "preset_dir", set_preset_dir, "an absolute path", WARMFS_PRESET_DIR },
-	{ "wait_warm", set_wait_warm, "on or off", "off" },
-	{ "log_level", set_log_level, "error, warning, notice or debug", "notice" },
+	{ "threads", set_threads, "1 to 64", NULL, NULL },
+	{ "reserve", set_reserve, "0% to 90%", "5%", NULL },
+	{ "rate", set_rate, "bytes per second from 1, also with K, M, G or T", NULL, NULL },
+	{ "lock_budget", set_lock_budget, "a number of bytes from 1, also with K, M, G or T", NULL,
+	  "segments are locked within it" },
+	{ "yield", set_yield, "on or off", "on", NULL },
+	{ "passthrough", set_passthrough, "on or off", "on", "it is settled with the kernel when mounting" },
+	{ "attr_timeout", set_attr_timeout, "0 to 86400 seconds", "1", NULL },
+	{ "provider_dir", set_provider_dir, "an absolute path", WARMFS_PROVIDER_DIR,
+	  "the modules that were there when mounting are in use" },
+	{ "preset_dir", set_preset_dir, "an absolute path", WARMFS_PRESET_DIR,
+	  "the presets that were there when mounting are in use" },
+	/* For the next time. */
+	{ "wait_warm", set_wait_warm, "on or off", "off", NULL },
+	{ "log_level", set_log_level, "error, warning, notice or debug", "notice", NULL },
 };
 
 static const struct MountKey *find_mount_key(const char *key)
@@ -191,6 +197,11 @@ static bool set_mount_key(void *arg, const char *key, const char *value, const c
 	return set_known_key(arg, known, value, origin, error);
 }
 
+bool fs_options_set(FsOptions *options, const char *key, const char *value, const char *origin, GError **error)
+{
+	return set_mount_key(options, key, value, origin, error);
+}
+
 const char *fs_options_nth_key(size_t nth)
 {
 	return nth < G_N_ELEMENTS(mount_keys) ? mount_keys[nth].key : NULL;
@@ -206,7 +217,7 @@ char *fs_options_value(const FsOptions *options, const char *key, const char **r
 		return g_strdup(given->value);
 	/* The one whose default is found out. */
 	if (strcmp(key, "threads") == 0)
-		return g_strdup_printf("%u", options->n_threads);
+		return g_strdup_printf("%u", options->n_default_threads);
 	return g_strdup(known && known->fallback ? known->fallback : "");
 }
 
@@ -425,7 +436,8 @@ static FsOptions *fs_options_new(void)
 
 	options->rules = class_rules_new();
 	options->given = given_options_new();
-	options->n_threads = CLAMP(g_get_num_processors() / 2, 1, MAX_THREADS);
+	options->first_given = given_options_new();
+	options->n_threads = options->n_default_threads = CLAMP(g_get_num_processors() / 2, 1, MAX_THREADS);
 	options->provider.reserve_percent = 5;
 	options->log_level = LOG_LEVEL_NOTICE;
 	options->pace.yields = true;
@@ -446,6 +458,7 @@ FsOptions *fs_options_free(FsOptions *options)
 	g_free(options->provider_dir);
 	g_free(options->config_path);
 	g_hash_table_unref(options->given);
+	g_hash_table_unref(options->first_given);
 	g_free(options->preset_dir);
 	class_rules_free(options->rules);
 	g_ptr_array_unref(options->mount_options);
@@ -547,6 +560,16 @@ static bool take_words(FsOptions *options, const Words *parsed, GError **error)
 	       parse_lists(options, parsed->lists, parsed->sloppy, error);
 }
 
+static void note_first_given(FsOptions *options)
+{
+	for (size_t i = 0; i < G_N_ELEMENTS(mount_keys); i++) {
+		const GivenOption *given = given_options_find(options->given, mount_keys[i].key);
+
+		if (given)
+			given_options_note(options->first_given, mount_keys[i].key, given->value, given->origin);
+	}
+}
+
 FsOptions *fs_options_parse(int argc, char **argv, GError **error)
 {
 	g_auto(GStrv) words = separate_words(argc, argv);
@@ -558,6 +581,7 @@ FsOptions *fs_options_parse(int argc, char **argv, GError **error)
 	g_strfreev(parsed.lists);
 	g_strfreev(parsed.paths);
 	g_free(parsed.type);
+	note_first_given(options);
 	return ok ? g_steal_pointer(&options) : NULL;
 }
 
@@ -568,14 +592,27 @@ static bool is_of_file(const FsOptions *options, const char *origin)
 	return strncmp(origin, options->config_path, length) == 0 && origin[length] == ':';
 }
 
-/* All of the mount's options that are not from the file. */
+static void take_given(FsOptions *copy, const struct MountKey *key, const GivenOption *given)
+{
+	if (given)
+		set_known_key(copy, key, given->value, given->origin, NULL);
+}
+
+/* As they are. */
 static void copy_given(FsOptions *copy, const FsOptions *options)
 {
+	for (size_t i = 0; i < G_N_ELEMENTS(mount_keys); i++)
+		take_given(copy, &mount_keys[i], given_options_find(options->given, mount_keys[i].key));
+}
+
+/* All of the mount's options that were not from the file, as they were. */
+static void copy_first_given(FsOptions *copy, const FsOptions *options)
+{
 	for (size_t i = 0; i < G_N_ELEMENTS(mount_keys); i++) {
-		const GivenOption *given = given_options_find(options->given, mount_keys[i].key);
+		const GivenOption *given = given_options_find(options->first_given, mount_keys[i].key);
 
 		if (given && !is_of_file(options, given->origin))
-			set_known_key(copy, &mount_keys[i], given->value, given->origin, NULL);
+			take_given(copy, &mount_keys[i], given);
 	}
 }
 
@@ -589,12 +626,30 @@ static void keep_class(FsOptions *copy, const SegmentClass *class, const FsOptio
 		class_rules_add(copy->rules, segment_class_copy(class));
 }
 
+static FsOptions *fs_options_like(const FsOptions *options)
+{
+	FsOptions *copy = fs_options_new();
+
+	/* Processors may come and go. */
+	copy->n_threads = copy->n_default_threads = options->n_default_threads;
+	return copy;
+}
+
+FsOptions *fs_options_copy(const FsOptions *options)
+{
+	FsOptions *copy = fs_options_like(options);
+
+	copy_given(copy, options);
+	class_rules_free(copy->rules);
+	copy->rules = class_rules_copy(options->rules);
+	return copy;
+}
+
 FsOptions *fs_options_reread(const FsOptions *options, const char *bytes, size_t length, GError **error)
 {
-	g_autoptr(FsOptions) copy = fs_options_new();
+	g_autoptr(FsOptions) copy = fs_options_like(options);
 
-	copy->n_threads = options->n_threads;
-	copy_given(copy, options);
+	copy_first_given(copy, options);
 	for (size_t i = 0; i < class_rules_count(options->rules); i++)
 		keep_class(copy, class_rules_nth(options->rules, i), options);
 	if (class_config_load_bytes(options->config_path, bytes, length, copy->rules, set_mount_key, copy, error))
@@ -603,22 +658,49 @@ FsOptions *fs_options_reread(const FsOptions *options, const char *bytes, size_t
 	return NULL;
 }
 
+/* Whether an option is to become another; then also from what to what, in words (free with g_free). */
+static bool differs(const FsOptions *options, const FsOptions *wanted, const char *key, char **ret_before, char **ret_now)
+{
+	const char *origin;
+	g_autofree char *before = fs_options_value(options, key, &origin);
+	g_autofree char *now = fs_options_value(wanted, key, &origin);
+
+	if (strcmp(before, now) == 0)
+		return false;
+	*ret_before = g_strdup(*before ? before : "none");
+	*ret_now = g_strdup(*now ? now : "none");
+	return true;
+}
+
 bool fs_options_can_become(const FsOptions *options, const FsOptions *wanted, GError **error)
 {
-	const char *key, *origin;
+	for (size_t i = 0; i < G_N_ELEMENTS(mount_keys); i++) {
+		const struct MountKey *key = &mount_keys[i];
+		g_autofree char *before = NULL;
+		g_autofree char *now = NULL;
 
-	for (size_t i = 0; (key = fs_options_nth_key(i)); i++) {
-		g_autofree char *before = fs_options_value(options, key, &origin);
-		g_autofree char *now = fs_options_value(wanted, key, &origin);
-
-		if (strcmp(before, now) == 0)
+		if (!key->fixed || !differs(options, wanted, key->key, &before, &now))
 			continue;
 		g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
-			    "[warmfs] %s=%s: cannot change from %s while it is mounted, because it is for all classes at once; "
-			    "unmount, and mount it again", key, *now ? now : "none", *before ? before : "none");
+			    "[warmfs] %s=%s: cannot change from %s while it is mounted, because %s; unmount, and mount it again",
+			    key->key, now, before, key->fixed);
 		return false;
 	}
 	return true;
+}
+
+char *fs_options_describe_change(const FsOptions *options, const FsOptions *wanted)
+{
+	GString *text = g_string_new(NULL);
+
+	for (size_t i = 0; i < G_N_ELEMENTS(mount_keys); i++) {
+		g_autofree char *before = NULL;
+		g_autofree char *now = NULL;
+
+		if (differs(options, wanted, mount_keys[i].key, &before, &now))
+			g_string_append_printf(text, "mount: now %s=%s, was %s\n", mount_keys[i].key, now, before);
+	}
+	return g_string_free(text, FALSE);
 }
 
 void fs_options_note_again(const FsOptions *options, const FsOptions *wanted)

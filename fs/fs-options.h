@@ -39,10 +39,13 @@ typedef struct FsOptions {
 	char *config_path;
 	/* Of the options of the mount. While it is used, Fs.config_lock protects them. */
 	GivenOptions *given;
+	/* What they were when it was mounted. */
+	GivenOptions *first_given;
 	/* Of -o and of the configuration file together. */
 	ClassRules *rules;
 	/* Threads that prepare segments. Default: one for two processors, at least 1. */
 	unsigned n_threads;
+	unsigned n_default_threads;
 	FileProviderConfig provider;
 	WarmPaceConfig pace;
 	/* How much memory may be locked for segments, bytes; 0: half of what there is. */
@@ -67,9 +70,15 @@ const char *fs_options_nth_key(size_t nth);
 char *fs_options_value(const FsOptions *options, const char *key, const char **ret_origin);
 /* The same options, with these bytes in the file of config=, which there is. NULL: *error as of fs_options_parse. */
 FsOptions *fs_options_reread(const FsOptions *options, const char *bytes, size_t length, GError **error);
-/* Whether the options of the mount in both are the same: none of them can change while it is mounted. */
+/* The same options, and another value for one of those of the mount. False: *error as of fs_options_parse. */
+FsOptions *fs_options_copy(const FsOptions *options);
+bool fs_options_set(FsOptions *options, const char *key, const char *value, const char *origin, GError **error);
+/* Whether the options of the mount can become those of `wanted` while it is mounted. If not, the error is one line that
+ * names key, why, and what to do. */
 bool fs_options_can_become(const FsOptions *options, const FsOptions *wanted, GError **error);
-/* After that: where each is from is what `wanted` says. */
+/* A line for each that is to become another. Free with g_free. */
+char *fs_options_describe_change(const FsOptions *options, const FsOptions *wanted);
+/* After that: each one's value, and where it is from, is what `wanted` says. */
 void fs_options_note_again(const FsOptions *options, const FsOptions *wanted);
 FsOptions *fs_options_free(FsOptions *options);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(FsOptions, fs_options_free)

@@ -306,7 +306,7 @@ static bool set_up_pool(FsSession *session, GError **error)
 	    !pool_dir_take_stock(session->pool_dir, options->rules, error))
 		return false;
 	session->pace = warm_pace_new(&options->pace, &sys_kernel, &clock_monotonic);
-	provider_config.pace = session->pace;
+	provider_config.pace = session->fs.pace = session->pace;
 	set_up_locks(session, lock_budget_bytes);
 	provider_config.locks = session->locks;
 	session->provider = file_provider_new(session->pool_dir, &sys_kernel, &provider_config, &session->log);

@@ -23,7 +23,7 @@ static char *describe_fd(int proc_fd, int fd)
 	return length < 0 || length >= (ssize_t)sizeof(path) ? NULL : g_strndup(path, length);
 }
 
-int fs_init(Fs *fs, int root_fd, const FsConfig *config, const Log *log, const ClassRules *rules)
+int fs_init(Fs *fs, int root_fd, const FsConfig *config, Log *log, const ClassRules *rules)
 {
 	auto_fd proc_fd = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	int r;

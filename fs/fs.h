@@ -26,13 +26,13 @@ typedef struct FsConfig {
 	/* Try kernel passthrough. */
 	bool passthrough;
 	/* How long the kernel may answer lookups and stats by itself, seconds. */
-	double attr_timeout;
+	_Atomic double attr_timeout;
 } FsConfig;
 
 typedef struct Fs {
-	/* Immutable while the session runs. */
+	/* Immutable while the session runs, but for what is atomic. */
 	FsConfig config;
-	const Log *log;
+	Log *log;
 	struct fuse_session *session;
 	const ClassRules *rules;
 	/* For the status: what was given, where it is mounted, and since when, seconds since 1970. */
@@ -46,6 +46,7 @@ typedef struct Fs {
 	/* NULL without classes. */
 	AllocateService *service;
 	FileProvider *provider;
+	WarmPace *pace;
 	SegmentLocks *locks;
 	/* NULL without a class of kind `append`. */
 	LiveSet *live;
@@ -71,7 +72,7 @@ typedef struct Fs {
 
 /* Takes ownership of root_fd (any descriptor of the source directory) on success. `log`, `rules`, `service` and
  * `provider` are borrowed. */
-int fs_init(Fs *fs, int root_fd, const FsConfig *config, const Log *log, const ClassRules *rules);
+int fs_init(Fs *fs, int root_fd, const FsConfig *config, Log *log, const ClassRules *rules);
 /* After the session is destroyed: what applications still had open. */
 void fs_close_all(Fs *fs);
 void fs_deinit(Fs *fs);

@@ -22,7 +22,7 @@ static const char usage[] =
 	"  top [MOUNT] [--once]        the same as it lives: a bar for each class, rates, times of creates; q ends\n"
 	"  warm MOUNT [CLASS] [--wait] fill the pool, also after drain or a failure; --wait: until it is full\n"
 	"  drain MOUNT [CLASS]         give the pool's space back, until a create needs a segment or warm is asked for\n"
-	"  set MOUNT CLASS KEY=VALUE   another value for a class, until it is unmounted or reloaded\n"
+	"  set MOUNT [CLASS] KEY=VALUE another value for a class or the mount, until it is unmounted or reloaded\n"
 	"  reload MOUNT                read the file of config= again: all of it is taken, or nothing\n"
 	"  seal FILE                   make a plain file of a live segment now\n"
 	"  explain FILE                which class a new file of that name would get, and why\n"
@@ -267,10 +267,10 @@ static int run_set(const char *verb, char **words)
 	g_autofree char *mount = NULL;
 	g_autofree char *argument = NULL;
 
-	if (count(words) != 3 || !strchr(words[2], '='))
-		return misused(verb, "give MOUNT, CLASS and KEY=VALUE");
+	if (count(words) < 2 || count(words) > 3 || !strchr(words[count(words) - 1], '='))
+		return misused(verb, "give MOUNT, CLASS and KEY=VALUE, or MOUNT and KEY=VALUE");
 	mount = ctl_mount_find(words[0], &error);
-	argument = g_strdup_printf("%s %s", words[1], words[2]);
+	argument = g_strjoinv(" ", words + 1);
 	return mount ? tell(verb, mount, argument) : fail(verb, error);
 }
 

@@ -53,6 +53,33 @@ static void test_no_thread(void)
 	}
 }
 
+/* More of them work at once, and fewer; and if there cannot be more, it is as it was. */
+static void test_other_number_of_threads(void)
+{
+	Fixture f;
+
+	fixture_init(&f, "a size=1M ahead=9", NULL);
+	g_assert_cmpint(allocate_service_set_threads(f.service, 2), ==, -ESHUTDOWN);
+	fake_provider_hold(f.provider, NULL);
+	fixture_start(&f, 1);
+	wait_entered(&f, 0, 1);
+	fail_nth = 1;
+	g_assert_cmpint(allocate_service_set_threads(f.service, 3), ==, -EAGAIN);
+	g_assert_cmpint(allocate_service_set_threads(f.service, 3), ==, 0);
+	wait_entered(&f, 0, 3);
+	g_assert_cmpint(allocate_service_set_threads(f.service, 1), ==, 0);
+	fake_provider_let(f.provider, NULL, 2);
+	fake_provider_wait_returned(f.provider, FAKE_PREPARE, NULL, 2);
+	fake_provider_let(f.provider, NULL, 1);
+	wait_entered(&f, 0, 4);
+	g_assert_cmpuint(fake_provider_entered(f.provider, FAKE_PREPARE, NULL), ==, 4);
+	fake_provider_let_all(f.provider, NULL);
+	wait_ready(&f, 0, 9);
+	allocate_service_stop(f.service);
+	g_assert_cmpint(allocate_service_set_threads(f.service, 2), ==, -ESHUTDOWN);
+	fixture_deinit(&f);
+}
+
 static void test_free_never_started(void)
 {
 	Fixture f;
@@ -90,6 +117,7 @@ static void test_no_classes(void)
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
+	test_add("/allocate-service/other-number-of-threads", test_other_number_of_threads);
 	test_add("/allocate-service/no-thread", test_no_thread);
 	test_add("/allocate-service/free-never-started", test_free_never_started);
 	test_add("/allocate-service/stop-never-started", test_stop_never_started);

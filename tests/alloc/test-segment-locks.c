@@ -157,6 +157,37 @@ static void test_let_go(void)
 	fixture_deinit(&f);
 }
 
+/* What is wanted changes while it is used. */
+static void test_changes(void)
+{
+	SegmentClass *class;
+	Segment *ready;
+	Fixture f;
+
+	fixture_init(&f, "a size=64K lock=on lock_active=3", 100 * BYTES);
+	class = class_rules_find_named(f.rules, "a");
+	for (unsigned i = 0; i < 3; i++)
+		retire(&f, ready_segment(&f, 0));
+	ready = ready_segment(&f, 0);
+	g_assert_cmpuint(locked(&f, 0), ==, 4 * BYTES);
+	class->lock_active = 2;
+	segment_locks_trim(f.locks);
+	g_assert_cmpuint(locked(&f, 0), ==, 3 * BYTES);
+	class->lock = false;
+	segment_locks_trim(f.locks);
+	/* That one stays as it is until it is taken. */
+	g_assert_cmpuint(locked(&f, 0), ==, BYTES);
+	retire(&f, ready);
+	g_assert_cmpuint(locked(&f, 0), ==, 0);
+	discard(&f, ready_segment(&f, 0));
+	g_assert_cmpuint(fake_sys_count(&f.sys, FAKE_SYS_MLOCK), ==, 4);
+	class->lock = true;
+	retire(&f, ready_segment(&f, 0));
+	g_assert_cmpuint(locked(&f, 0), ==, BYTES);
+	segment_locks_trim(NULL);
+	fixture_deinit(&f);
+}
+
 static void expect_unlocked(Fixture *f, Segment *segment, int error)
 {
 	g_assert_false(segment->locked);
@@ -268,6 +299,7 @@ static void test_without_locks(void)
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
+	test_add("/segment-locks/changes", test_changes);
 	test_add("/segment-locks/B9-unlocked-again", test_unlocked_again);
 	test_add("/segment-locks/active", test_active);
 	test_add("/segment-locks/let-go", test_let_go);

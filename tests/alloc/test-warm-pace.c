@@ -379,6 +379,47 @@ static void cancel(Team *team)
 	warm_pace_wake(team->pace);
 }
 
+static void change_rate(Team *team)
+{
+	static const WarmPaceConfig config = { .rate_bytes = 1 << 30 };
+
+	warm_pace_change(team->pace, &config);
+}
+
+static void lift_rate(Team *team)
+{
+	static const WarmPaceConfig config = { .rate_bytes = 0 };
+
+	warm_pace_change(team->pace, &config);
+}
+
+/* What waits for the old rate's time does not go on waiting for it. */
+static void test_rate_changes(void)
+{
+	check_woken(change_rate, 0);
+	check_woken(lift_rate, 0);
+	warm_pace_change(NULL, NULL);
+}
+
+/* A thread that was idle is not left so. */
+static void test_yield_changes(void)
+{
+	WarmPaceConfig config = { .rate_bytes = MIB };
+	Fixture f;
+
+	fixture_init(&f, 0, true);
+	work(&f, 1, MS);
+	g_assert_true(f.stint.is_idle);
+	warm_pace_change(f.pace, &config);
+	g_assert_cmpint(work(&f, 3, 0), ==, 2000 * MS);
+	g_assert_false(f.stint.is_idle);
+	config = (WarmPaceConfig){ .yields = true };
+	warm_pace_change(f.pace, &config);
+	work(&f, 1, MS);
+	g_assert_true(f.stint.is_idle);
+	fixture_deinit(&f);
+}
+
 static void test_woken_to_hurry(void)
 {
 	check_woken(hurry, 0);
@@ -462,6 +503,8 @@ int main(int argc, char **argv)
 	test_add("/warm-pace/no-pace", test_no_pace);
 	test_add("/warm-pace/rate", test_rate);
 	test_add("/warm-pace/least-rate", test_least_rate);
+	test_add("/warm-pace/rate-changes", test_rate_changes);
+	test_add("/warm-pace/yield-changes", test_yield_changes);
 	test_add("/warm-pace/B19-preparing-ahead-gives-way", test_gives_way);
 	test_add("/warm-pace/threshold", test_threshold);
 	test_add("/warm-pace/quiet", test_quiet);

@@ -2,6 +2,7 @@
 """warmfsctl set and reload: other values without unmounting, all of them or none."""
 
 import os
+import pathlib
 import threading
 
 import pytest
@@ -81,6 +82,11 @@ def test_set_refused(mount):
     assert 'classes are: one, two too' in refused('set', mount.point, 'two', 'ahead=1')
     assert 'give MOUNT, CLASS and KEY=VALUE' in refused('set', mount.point, 'one', status=2)
     assert 'give MOUNT, CLASS and KEY=VALUE' in refused('set', mount.point, 'one', 'ahead', status=2)
+    assert 'give MOUNT, CLASS and KEY=VALUE' in refused('set', mount.point, status=2)
+    assert '[warmfs] rate=much: allowed: bytes per second' in refused('set', mount.point, 'rate=much')
+    assert '[warmfs] ahead=3: no such key; allowed: threads, reserve' in refused('set', mount.point, 'ahead=3')
+    assert 'provider_dir=/x: cannot change from' in refused('set', mount.point, 'provider_dir=/x')
+    assert 'classes are: one, two too' in refused('set', mount.point, 'three', 'rate=1M')
     assert 'no warmfs is mounted there' in refused('set', mount.source, 'one', 'ahead=1')
     assert 'classes are' in talk(mount, 'set one ahead\n')[0]
     assert 'give one argument' in talk(mount, 'set\n')[0]
@@ -104,7 +110,73 @@ def test_not_for_everybody(mount, workdir):
     assert code == 1 and 'run it as root' in err
 
 
+def threads(mount):
+    names = [task.joinpath('comm').read_text().strip() for task in pathlib.Path(f'/proc/{mount.pid}/task').iterdir()]
+    return names.count('warmfs-alloc')
+
+
+def test_set_of_the_mount(mount):
+    """What concerns all classes."""
+    before = {key: value for key, (value, _) in in_force(mount, 'warmfs').items()}
+    assert ctl('set', mount.point, 'rate=64M') == 'mount: now rate=64M, was none\n'
+    assert in_force(mount, 'warmfs')['rate'] == ('64M', 'set')
+    assert ctl('set', mount.point, 'rate=64M') == 'nothing is different\n'
+    more = threads(mount) + 2
+    ctl('set', mount.point, f'threads={more - 1}')
+    assert threads(mount) == more
+    ctl('set', mount.point, 'attr_timeout=3')
+    ctl('set', mount.point, 'yield=on')
+    assert ctl('set', mount.point, 'log_level=error') == 'mount: now log_level=error, was notice\n'
+    ctl('set', mount.point, 'reserve=90%')
+    assert not mount.log_lines('now reserve')
+    ctl('set', mount.point, 'log_level=notice')
+    assert mount.log_lines('now log_level=notice, was error')
+    # All of it is gone with the next reload, which the file says nothing of.
+    ctl('reload', mount.point)
+    assert {key: value for key, (value, _) in in_force(mount, 'warmfs').items()} == before
+
+
+def test_reserve_is_seen(warm, workdir, stack):
+    """What is kept free is looked at anew, and the pool goes away, or comes."""
+    source = stack.enter_context(warmfs.loop_fs('ext4', 64 * warmfs.MI, workdir))
+    mount = warm('match=*.seg', 'size=1M', 'ahead=3', source=source)
+    mount.wait_settled(3)
+    ctl('set', mount.point, 'reserve=90%')
+    touch(mount.point / 'a.seg')
+    with open(mount.point / 'filler', 'wb') as filler:
+        os.posix_fallocate(filler.fileno(), 0, 8 * warmfs.MI)
+    mount.wait_settled(0)
+    ctl('set', mount.point, 'reserve=0%')
+    ctl('warm', mount.point)
+    mount.wait_settled(3)
+
+
+def test_lock_is_seen(warm):
+    mount = warm('match=*.seg', 'size=64K', 'ahead=2')
+    mount.wait_settled(2)
+    ctl('set', mount.point, 'default', 'lock=on')
+    ctl('drain', mount.point)
+    ctl('warm', mount.point, '--wait')
+    wait_until(lambda: class_status(mount)['locked_bytes'] == 128 * KI, what='locked segments')
+    ctl('set', mount.point, 'default', 'lock=off')
+    ctl('drain', mount.point)
+    wait_until(lambda: class_status(mount)['locked_bytes'] == 0, what='none')
+
+
 # reload
+
+def test_reload_of_the_mount(mount):
+    """The group of the mount comes and goes with the file."""
+    path = config_path(mount)
+    rewrite(mount, '[warmfs]\nrate=32M\nreserve=7%\nwait_warm=on\n' + CONFIG.replace('ahead=3', 'ahead=1'))
+    assert sorted(ctl('reload', mount.point).splitlines()) == [
+        'class one: now ahead=1, was 3', 'mount: now rate=32M, was none', 'mount: now reserve=7%, was 5%',
+        'mount: now wait_warm=on, was off']
+    assert in_force(mount, 'warmfs')['rate'] == ('32M', f'{path}:2')
+    rewrite(mount, CONFIG)
+    assert 'mount: now rate=none, was 32M' in ctl('reload', mount.point)
+    assert in_force(mount, 'warmfs')['rate'] == ('none', 'default')
+
 
 def test_reload(mount):
     ctl('set', mount.point, 'one', 'timeout=1')
@@ -127,7 +199,9 @@ BAD = [
     (CONFIG.replace('ahead=3', 'ahead=5') + '[class three]\nmatch=*.three\nsize=1M\n', '"three": cannot be added'),
     (CONFIG.replace('ahead=3', 'ahead=5').split('[class two')[0], '"two too": cannot be taken away'),
     (CONFIG.replace('ahead=3', 'ahead=5') + 'linger=1\n', 'linger comes twice'),
-    (CONFIG.replace('ahead=3', 'ahead=5') + '[warmfs]\nrate=1M\n', '[warmfs] rate=1M: cannot change from none'),
+    (CONFIG.replace('ahead=3', 'ahead=5') + '[warmfs]\nrate=1M\npassthrough=off\n',
+     '[warmfs] passthrough=off: cannot change from on while it is mounted, because it is settled with the kernel'),
+    (CONFIG.replace('ahead=3', 'ahead=5') + '[warmfs]\nthreads=65\n', 'threads=65: allowed: 1 to 64'),
     (CONFIG.replace('ahead=3', 'ahead=5') + '[warmfs]\nrat=1M\n', 'rat=1M: no such key'),
     (CONFIG.replace('ahead=3', 'ahead=5').replace('*.one', '**.two'), 'both match some paths'),
     ('', 'holds no group'),
@@ -229,3 +303,4 @@ def test_completion(mount):
     assert complete('warmfsctl', 'reload', str(mount.point)[:-1]) == [str(mount.point)]
     assert complete('warmfsctl', 'set', mount.point, 'on') == ['one']
     assert complete('warmfsctl', 'set', mount.point, 'one', 'ah') == ['ahead=']
+    assert complete('warmfsctl', 'set', mount.point, 'ra') == ['rate=']
