@@ -107,6 +107,10 @@ ROUTE_OR_REFUSE(copy_file_range, FS_COPY_FILE_RANGE, status_dir_has(from_node) |
 		(fuse_req_t req, fuse_ino_t from_node, off_t from_offset, struct fuse_file_info *from,
 		 fuse_ino_t to_node, off_t to_offset, struct fuse_file_info *to, size_t length, int flags),
 		(req, from_node, from_offset, from, to_node, to_offset, to, length, flags))
+ROUTE_OR_REFUSE(ioctl, FS_IOCTL, status_dir_has(node), ENOTTY,
+		(fuse_req_t req, fuse_ino_t node, unsigned command, void *arg, struct fuse_file_info *fi, unsigned flags,
+		 const void *in, size_t in_size, size_t out_size),
+		(req, node, command, arg, fi, flags, in, in_size, out_size))
 
 static void route_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
@@ -180,6 +184,7 @@ const struct fuse_lowlevel_ops *fs_operations(void)
 		.fallocate = route_fallocate,
 		.lseek = route_lseek,
 		.copy_file_range = route_copy_file_range,
+		.ioctl = route_ioctl,
 	};
 
 	return &operations;

@@ -29,6 +29,7 @@ const char *fs_request_name(FsRequest request)
 		[FS_FALLOCATE] = "fallocate",
 		[FS_LSEEK] = "lseek",
 		[FS_COPY_FILE_RANGE] = "copy_file_range",
+		[FS_IOCTL] = "ioctl",
 		[FS_RELEASE] = "release",
 		[FS_OPENDIR] = "opendir",
 		[FS_READDIR] = "readdir",

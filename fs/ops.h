@@ -65,3 +65,7 @@ void op_lseek(fuse_req_t req, fuse_ino_t nodeid, off_t offset, int whence, struc
 void op_copy_file_range(fuse_req_t req, fuse_ino_t from_nodeid, off_t from_offset,
 			struct fuse_file_info *from, fuse_ino_t to_nodeid, off_t to_offset,
 			struct fuse_file_info *to, size_t length, int flags);
+
+/* fs/op-ioctl.c */
+void op_ioctl(fuse_req_t req, fuse_ino_t nodeid, unsigned command, void *arg, struct fuse_file_info *fi, unsigned flags,
+	      const void *in, size_t in_size, size_t out_size);

@@ -48,6 +48,12 @@ def fchmodat2(path, mode, flags=0):
     check(libc.syscall(SYS_FCHMODAT2, AT_FDCWD, at(path), mode, flags))
 
 
+def name_to_handle_at(path):
+    """Whether there is one: 0."""
+    handle, mount = ctypes.create_string_buffer(struct.pack('=Ii', 128, 0), 136), ctypes.c_int()
+    return check(libc.name_to_handle_at(AT_FDCWD, at(path), handle, ctypes.byref(mount), 0))
+
+
 class Timespec(ctypes.Structure):
     _fields_ = [('seconds', ctypes.c_long), ('nanoseconds', ctypes.c_long)]
 

@@ -10,7 +10,7 @@ import socket
 import subprocess
 
 from calls import (AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_FOLLOW, RESOLVE_BENEATH, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS,
-                   RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV, linkat, openat2)
+                   RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV, linkat, name_to_handle_at, openat2)
 from cases import ALL, Area, Difference, call, content, facts, opened
 from paths import EXTRA_GROUP, GROUP, STRANGER, USER
 from warmfs import ACL_GROUP_OBJ, ACL_OTHER, ACL_USER_OBJ, acl, as_user, touch, write_all
@@ -275,6 +275,14 @@ def path_descriptor_of_the_gone(place):
     os.unlink(place.file())
     link = f'/proc/self/fd/{fd}'
     return [call(lambda: facts(fd)['nlink']), call(content, link), call(linkat, link, place / 'again', AT_SYMLINK_FOLLOW)]
+
+
+@area.case(differs=[Difference('A handle does not outlive the daemon', lambda native: ['ENOTSUP'] * 2)])
+def handles_for_export(place):
+    """What an NFS server would give to its clients."""
+    os.mkdir(place / 'd')
+    write_all(place / 'file', b'x')
+    return [call(name_to_handle_at, place / name) for name in ('d', 'file')]
 
 
 @area.case()
