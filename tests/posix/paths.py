@@ -64,7 +64,12 @@ def allow_fuse_to_users(workdir):
 
 
 def task_names(pid):
-    return [(task / 'comm').read_text().strip() for task in pathlib.Path(f'/proc/{pid}/task').iterdir()]
+    names = []
+    for task in pathlib.Path(f'/proc/{pid}/task').iterdir():
+        # A thread may end meanwhile.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            names.append((task / 'comm').read_text().strip())
+    return names
 
 
 class Ground:
