@@ -13,6 +13,7 @@ import warmfs
 from warmfs import MI, check, libc, mounts_at, touch, write_all
 
 SIZE = MI
+EXTENT_SHARED = 0x2000
 
 
 @contextlib.contextmanager
@@ -80,6 +81,33 @@ def test_filesystem(warm, workdir, stack, name, kind):
     assert len(mount.log_lines('(?i)passthrough')) <= 1
     mount.stop()
     assert sorted(os.listdir(source / 'd')) == [f'{i}.seg' for i in range(5)]
+
+
+def shared_bytes(path):
+    """Of its blocks, as many as are another file's too."""
+    return sum(length for _, length, flags in warmfs.extents(path) if flags & EXTENT_SHARED)
+
+
+def test_copies_share_blocks(warm, workdir, stack):
+    """Where the source can, copy_file_range does; a live segment of kind append is copied by reading."""
+    source = stack.enter_context(warmfs.loop_fs('xfs', 400 * MI, workdir, ['-m', 'reflink=1']))
+    mount = warm('match=*.seg', f'size={SIZE}', 'kind=append', source=source)
+    data = os.urandom(SIZE)
+    for name, shares in (('plain', True), ('live.seg', False)):
+        write_all(mount.point / name, data)
+        one = os.open(mount.point / name, os.O_RDONLY)
+        two = os.open(mount.point / f'copy of {name}', os.O_WRONLY | os.O_CREAT)
+        os.fsync(one)
+        done = 0
+        while done < SIZE:
+            done += os.copy_file_range(one, two, SIZE - done, done, done)
+        os.fsync(two)
+        os.close(one)
+        os.close(two)
+        assert (mount.point / f'copy of {name}').read_bytes() == data
+        assert shared_bytes(source / f'copy of {name}') == (SIZE if shares else 0)
+    write_all(mount.point / 'copy of plain', b'new', os.O_WRONLY)
+    assert (mount.point / 'plain').read_bytes() == data
 
 
 def test_overlay_copies_up(warm, workdir, stack):

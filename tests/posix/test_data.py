@@ -12,8 +12,8 @@ import struct
 import zlib
 
 from calls import FALLOC_COLLAPSE, FALLOC_INSERT, FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_UNSHARE, FALLOC_ZERO_RANGE, fallocate
-from cases import ALL, Area, Difference, call, content, facts
-from warmfs import check, error_name, libc, write_all
+from cases import ALL, Area, Difference, call, content, facts, opened
+from warmfs import check, error_name, libc, wait_until, write_all
 
 area = Area()
 PAGE = 4096
@@ -398,6 +398,96 @@ def lock_dies_with_process(place):
         fd = os.open(path, os.O_RDWR)
         return locked(fd, fcntl.F_WRLCK), call(fcntl.flock, os.open(path, os.O_RDWR), fcntl.LOCK_EX | fcntl.LOCK_NB)
     return elsewhere(take), elsewhere(take), take()
+
+
+def lease_of(fd):
+    return call(fcntl.fcntl, fd, fcntl.F_GETLEASE)
+
+
+def take_lease(fd, kind):
+    return call(fcntl.fcntl, fd, fcntl.F_SETLEASE, kind)
+
+
+@area.case(kinds=ALL)
+def leases(place):
+    """Who may have one: for reading while nobody can write, for writing while nobody else has it open."""
+    path = place.make()
+    found = []
+    for flags in (os.O_RDONLY, os.O_WRONLY, os.O_RDWR):
+        fd = os.open(path, flags)
+        found.append([(take_lease(fd, kind), lease_of(fd), take_lease(fd, fcntl.F_UNLCK)) for kind in (fcntl.F_RDLCK, fcntl.F_WRLCK)])
+        os.close(fd)
+    for mine in (os.O_RDONLY, os.O_RDWR):
+        for others in (os.O_RDONLY, os.O_WRONLY):
+            fd, other = os.open(path, mine), os.open(path, others)
+            found.append([(take_lease(fd, kind), lease_of(fd), take_lease(fd, fcntl.F_UNLCK)) for kind in (fcntl.F_RDLCK, fcntl.F_WRLCK)])
+            os.close(other)
+            os.close(fd)
+    return found
+
+
+@area.case(kinds=ALL)
+def lease_broken(place):
+    """He who has one is told when another process opens the file, and that one waits, or not, as it likes."""
+    path = place.make()
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGIO])
+    found = []
+    for kind, flags in ((fcntl.F_RDLCK, os.O_RDONLY), (fcntl.F_RDLCK, os.O_WRONLY), (fcntl.F_WRLCK, os.O_RDONLY), (fcntl.F_WRLCK, os.O_WRONLY)):
+        fd = os.open(path, os.O_RDONLY)
+        found.append((take_lease(fd, kind), elsewhere(lambda: opened(path, flags | os.O_NONBLOCK))))
+        told = signal.sigtimedwait([signal.SIGIO], 0)
+        found.append((told is not None, lease_of(fd)))
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0 if opened(path, flags) == 'ok' else 1)
+        if told:
+            take_lease(fd, fcntl.F_UNLCK)
+        found.append(os.waitpid(pid, 0)[1])
+        os.close(fd)
+    return found
+
+
+@area.case()
+def locks_of_directories(place):
+    os.mkdir(place / 'd')
+    one, two = os.open(place / 'd', os.O_RDONLY), os.open(place / 'd', os.O_RDONLY)
+    found = [call(fcntl.flock, one, fcntl.LOCK_EX | fcntl.LOCK_NB), call(fcntl.flock, two, fcntl.LOCK_SH | fcntl.LOCK_NB),
+             elsewhere(lambda: call(fcntl.flock, os.open(place / 'd', os.O_RDONLY), fcntl.LOCK_SH | fcntl.LOCK_NB)),
+             call(fcntl.flock, one, fcntl.LOCK_SH), call(fcntl.flock, two, fcntl.LOCK_SH | fcntl.LOCK_NB),
+             locked(two, fcntl.F_RDLCK), locked(two, fcntl.F_WRLCK), take_lease(one, fcntl.F_RDLCK)]
+    os.rmdir(place / 'd')
+    return found + [call(fcntl.flock, two, fcntl.LOCK_EX | fcntl.LOCK_NB), call(fcntl.flock, one, fcntl.LOCK_UN), call(fcntl.flock, two, fcntl.LOCK_EX | fcntl.LOCK_NB)]
+
+
+@area.case(kinds=ALL)
+def lock_upgraded_and_refused(place):
+    """Conversion of flock, a deadlock of record locks that is seen, and who holds what (F_GETLK)."""
+    path = place.make()
+    one, two = os.open(path, os.O_RDWR), os.open(path, os.O_RDWR)
+    found = [call(fcntl.flock, one, fcntl.LOCK_SH), call(fcntl.flock, two, fcntl.LOCK_SH), call(fcntl.flock, one, fcntl.LOCK_EX | fcntl.LOCK_NB)]
+    os.close(two)
+    found.append(call(fcntl.flock, one, fcntl.LOCK_EX | fcntl.LOCK_NB))
+    locked(one, fcntl.F_WRLCK, 0, 5)
+
+    def who():
+        answer = fcntl.fcntl(os.open(path, os.O_RDWR), fcntl.F_GETLK, struct.pack('hhqqi4x', fcntl.F_RDLCK, 0, 3, 10, 0))
+        kind, whence, start, length, pid = struct.unpack('hhqqi4x', answer)
+        return kind, whence, start, length, pid == os.getppid()
+    found.append(elsewhere(who))
+    ready, go = os.pipe(), os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        fd = os.open(path, os.O_RDWR)
+        locked(fd, fcntl.F_WRLCK, 100, 5)
+        os.write(ready[1], b'1')
+        # Waits for the parent's.
+        locked(fd, fcntl.F_WRLCK, 0, 5, fcntl.F_SETLKW)
+        os._exit(0)
+    os.read(ready[0], 1)
+    wait_until(lambda: any('->' in line and f' {pid} ' in line for line in open('/proc/locks')), what='the child to wait')
+    found.append(locked(one, fcntl.F_WRLCK, 100, 5, fcntl.F_SETLKW))
+    locked(one, fcntl.F_UNLCK)
+    return found + [os.waitpid(pid, 0)[1]]
 
 
 test_data = area.test()
