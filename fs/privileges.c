@@ -13,8 +13,7 @@
 	(CAP_TO_MASK(CAP_SYS_ADMIN) | CAP_TO_MASK(CAP_SETUID) | CAP_TO_MASK(CAP_SETGID) | CAP_TO_MASK(CAP_CHOWN) | \
 	 CAP_TO_MASK(CAP_DAC_OVERRIDE) | CAP_TO_MASK(CAP_DAC_READ_SEARCH) | CAP_TO_MASK(CAP_FOWNER) |            \
 	 CAP_TO_MASK(CAP_FSETID) | CAP_TO_MASK(CAP_MKNOD) | CAP_TO_MASK(CAP_SETFCAP) |                           \
-	 CAP_TO_MASK(CAP_SYS_RESOURCE) | CAP_TO_MASK(CAP_LEASE) | CAP_TO_MASK(CAP_IPC_LOCK) |            \
-	 CAP_TO_MASK(CAP_LINUX_IMMUTABLE))
+	 CAP_TO_MASK(CAP_LEASE) | CAP_TO_MASK(CAP_IPC_LOCK) | CAP_TO_MASK(CAP_LINUX_IMMUTABLE))
 
 /* A program that root starts gets what is in this set. Who lacks CAP_SETPCAP cannot make it smaller. */
 static int shrink_bounding_set(void)
