@@ -154,7 +154,8 @@ class Client:
 def kill_in_rewrite(redis, ledger):
     """SIGKILL, to the server and to the child that writes the new base, with two increments in use."""
     n_increments = len(list(redis.aof.glob('*.incr.aof')))
-    redis.slow_down_rewrites(5000)
+    # So long that it is not over before the kill, however slow the disk is.
+    redis.slow_down_rewrites(100000)
     redis.begin_rewrite()
     ledger.wait_more(200)
     assert redis.rewriting()

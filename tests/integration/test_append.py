@@ -160,9 +160,11 @@ def test_sealed_after_linger(warm):
     mount = warm(*CLASS[:-1], 'linger=300')
     mount.wait_settled(2)
     path = mount.point / 'a.seg'
-    append(path, b'one')
-    assert live_names(mount)
-    before = os.stat(path)
+    with open(path, 'wb') as file:
+        file.write(b'one')
+        file.flush()
+        assert live_names(mount)
+        before = os.stat(path)
     wait_until(lambda: not live_names(mount))
     assert is_plain(mount.source, 'a.seg', b'one')
     after = os.stat(path)

@@ -46,9 +46,10 @@ def wait_until_held(faults, name):
     wait_until(lambda: any(f'{name} (deleted)' in line for line in faults.hits('close')), what='the last close')
 
 
-def test_name_first(warm, faults):
+def test_name_first(warm, workdir, stack, faults):
     """The blocks are given back by another than the one who answers."""
-    mount = warm(*OPTIONS, faults=faults)
+    disk = stack.enter_context(warmfs.loop_fs('ext4', 300 * MI, workdir))
+    mount = warm(*OPTIONS, source=disk, faults=faults)
     make_segment(mount, 'a.seg')
     before = free(mount.point)
     faults.set(IN_THE_WAY)

@@ -25,9 +25,9 @@ EAGER = ('commit_interval=1', 'commit_least_pages=0', 'flush_interval=1', 'trans
 BUFFERS = pathlib.Path(f'/dev/shm/warmfs-{os.geteuid()}')
 
 
-def buffers_of(mount):
+def buffers_of(source):
     """The names of the memory that belongs to a source."""
-    source = os.stat(mount.source)
+    source = os.stat(source)
     middle = f'-{source.st_dev:x}-{source.st_ino:x}.'
     return [name for name in os.listdir(BUFFERS) if middle in name] if BUFFERS.exists() else []
 
@@ -45,11 +45,10 @@ def lazy(warm, options):
 
 
 @pytest.fixture
-def clean_buffers():
-    """What a test leaves in memory on purpose."""
-    before = set(os.listdir(BUFFERS)) if BUFFERS.exists() else set()
+def clean_buffers(workdir):
+    """Takes away what a test leaves in memory on purpose; and nothing of others that run just now."""
     yield
-    for name in (set(os.listdir(BUFFERS)) if BUFFERS.exists() else set()) - before:
+    for name in buffers_of(workdir / 'source'):
         (BUFFERS / name).unlink()
 
 
@@ -98,7 +97,7 @@ def test_written_to_the_buffer_and_seen_at_once(lazy):
     assert path.read_bytes() == b'hello there'
     lazy.stop()
     assert is_plain(lazy.source, 'a.seg', b'hello there')
-    assert buffers_of(lazy) == []
+    assert buffers_of(lazy.source) == []
 
 
 def test_sendfile_and_copies_see_it(lazy):
@@ -308,7 +307,7 @@ def test_killed(warm, lazy, options, tail, way):
     os.fdatasync(fd)
     os.write(fd, data[1000:])
     assert in_file(lazy, 'a.seg', 2000)[1000:] == b'\0' * 1000
-    memory = BUFFERS / buffers_of(lazy)[0]
+    memory = BUFFERS / buffers_of(lazy.source)[0]
     assert stat.S_IMODE(os.stat(memory).st_mode) == 0o600
     assert stat.S_IMODE(os.stat(BUFFERS).st_mode) == 0o700
     kill(lazy, fd)
@@ -325,7 +324,7 @@ def test_killed(warm, lazy, options, tail, way):
     assert len(again.log_lines('%d bytes at 1000 written from its transient buffer' % (len(data) - 1000))) == 1
     assert again.log_lines('are not in /dev/shm') == []
     again.stop()
-    assert buffers_of(again) == []
+    assert buffers_of(again.source) == []
 
 
 def check(mount, *more):
@@ -343,7 +342,7 @@ def test_killed_after_it_was_removed(warm, lazy, options):
     assert again.log_lines('not believed') == []
     assert os.listdir(again.point) == []
     again.stop()
-    assert buffers_of(again) == []
+    assert buffers_of(again.source) == []
 
 
 def test_killed_and_the_memory_gone(warm, clean_buffers):
@@ -353,7 +352,7 @@ def test_killed_and_the_memory_gone(warm, clean_buffers):
     os.write(fd, b'synced')
     os.fsync(fd)
     os.write(fd, b'lost')
-    memory = BUFFERS / buffers_of(mount)[0]
+    memory = BUFFERS / buffers_of(mount.source)[0]
     kill(mount, fd)
     memory.unlink()
     assert 'are not in /dev/shm' in check(mount, '--dry-run').stderr
@@ -411,7 +410,7 @@ def test_damaged_memory(warm, clean_buffers, damage):
     os.write(fd, b'synced')
     os.fsync(fd)
     os.write(fd, b' and not')
-    memory = BUFFERS / buffers_of(mount)[0]
+    memory = BUFFERS / buffers_of(mount.source)[0]
     kill(mount, fd)
     damage(memory)
     again = warm(*CLASS, *LAZY)
@@ -419,7 +418,7 @@ def test_damaged_memory(warm, clean_buffers, damage):
     data = (again.point / 'a.seg').read_bytes()
     assert data[:6] == b'synced'
     assert data == b'synced' + b'\0' * 8
-    assert not memory.exists() or buffers_of(again) == [memory.name]
+    assert not memory.exists() or buffers_of(again.source) == [memory.name]
     again.stop()
 
 
@@ -494,7 +493,7 @@ def test_failing_until_the_end_keeps_the_memory(warm, faults):
     faults.set('pwrite errno=EIO path=ready-append')
     os.close(fd)
     mount.stop()
-    assert len(buffers_of(mount)) == 1
+    assert len(buffers_of(mount.source)) == 1
     assert check(mount).returncode == 1
     assert is_plain(mount.source, 'a.seg', b'kept')
-    assert buffers_of(mount) == []
+    assert buffers_of(mount.source) == []
