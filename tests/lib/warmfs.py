@@ -659,7 +659,8 @@ class Mount:
         """Ends it by force, from any thread; whoever waits on the mount gets an error."""
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
-        if self.dev is not None:
+        # Its number is only its own while it is mounted: after that it may be that of another test's mount.
+        if any(entry.dev == self.dev for entry in mounts_at(self.table_point)):
             abort_connection(self.dev)
         self._detach()
 
