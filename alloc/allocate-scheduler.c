@@ -186,6 +186,8 @@ void allocate_scheduler_recycle(AllocateScheduler *scheduler, const SegmentClass
 	if (segment) {
 		g_queue_push_tail(&state->pool.recycled, segment);
 		cond_signal(&scheduler->work);
+		/* Who minds the space has something to give now. */
+		cond_signal(&scheduler->time);
 	} else {
 		class_state_count(state, ALLOC_NOT_RECYCLED);
 	}
@@ -258,6 +260,15 @@ void allocate_scheduler_fill(AllocateScheduler *scheduler, size_t nth_class)
 	cond_signal(&scheduler->work);
 }
 
+static void shed_recycled(AllocateScheduler *scheduler, ClassState *state)
+{
+	uint64_t bytes = live_bytes(scheduler, state);
+	Segment *left_over;
+
+	while ((left_over = segment_pool_shed_recycled(&state->pool, bytes)))
+		g_queue_push_tail(&scheduler->surplus, left_over);
+}
+
 static void adjust(AllocateScheduler *scheduler, ClassState *state)
 {
 	SegmentPool *pool = &state->pool;
@@ -267,9 +278,7 @@ static void adjust(AllocateScheduler *scheduler, ClassState *state)
 	segment_pool_adjust(pool);
 	while ((left_over = segment_pool_shed(pool, bytes)))
 		g_queue_push_tail(&scheduler->surplus, left_over);
-	/* Nor is there a use for what was to be made ready. */
-	while (pool->recycled.length > segment_pool_lacks(pool, bytes, now_ns(scheduler)))
-		g_queue_push_tail(&scheduler->surplus, g_queue_pop_tail(&pool->recycled));
+	shed_recycled(scheduler, state);
 }
 
 void allocate_scheduler_adjust(AllocateScheduler *scheduler)
@@ -525,6 +534,7 @@ static int64_t mind_depth(AllocateScheduler *scheduler, ClassState *state, int64
 
 	if (left_over)
 		g_queue_push_tail(&scheduler->surplus, left_over);
+	shed_recycled(scheduler, state);
 	return next_ns;
 }
 

@@ -29,21 +29,31 @@ static int take_lease(const Sys *sys, int fd)
 }
 
 /* The lease first: from then on nothing of what is seen changes. */
-static int check(const Sys *sys, int fd, ino_t ino, const SegmentClass *class)
+static int claim(const Sys *sys, int fd, const SegmentClass *class, struct stat *ret_attr)
 {
-	struct stat attr;
 	int r = take_lease(sys, fd);
 
 	if (r == 0)
-		r = sys->fstat(sys, fd, &attr);
+		r = sys->fstat(sys, fd, ret_attr);
 	if (r < 0)
 		return r;
-	if (attr.st_nlink != 1 || attr.st_ino != ino)
+	if (ret_attr->st_nlink != 1)
 		return -EBUSY;
-	if (!recycled_file_fits(class, &attr))
+	if (!recycled_file_fits(class, ret_attr))
 		return -EINVAL;
 	r = sys->has_flags(sys, fd);
 	return r > 0 ? -EINVAL : r;
+}
+
+/* Its turn may come late: who then opens all files there are, to back them up, must not have to wait for the lease. */
+static int check(const Sys *sys, int fd, ino_t ino, const SegmentClass *class)
+{
+	struct stat attr;
+	int r = claim(sys, fd, class, &attr);
+
+	if (r == 0 && attr.st_ino != ino)
+		r = -EBUSY;
+	return r == 0 ? sys->set_lease(sys, fd, F_UNLCK) : r;
 }
 
 int recycled_file_open(const Sys *sys, int pool_fd, const char *name, ino_t ino, const SegmentClass *class)
@@ -102,8 +112,11 @@ static int overwrite(const Sys *sys, int fd, const SegmentClass *class, const ch
 int recycled_file_renew(const Sys *sys, int fd, const SegmentClass *class, const char *ready_name,
 			WarmStint *stint)
 {
-	int r = overwrite(sys, fd, class, ready_name, stint);
+	struct stat attr;
+	int r = claim(sys, fd, class, &attr);
 
+	if (r == 0)
+		r = overwrite(sys, fd, class, ready_name, stint);
 	if (r == 0)
 		r = forget_owner(sys, fd);
 	if (r < 0)

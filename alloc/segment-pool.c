@@ -87,9 +87,22 @@ unsigned segment_pool_lacks(const SegmentPool *pool, uint64_t live_bytes, int64_
 	return MIN(segment_pool_wants(pool, now_ns), segment_pool_room(pool, live_bytes));
 }
 
+static unsigned most_recycled(const SegmentPool *pool, uint64_t live_bytes)
+{
+	return pool->drained ? 0 : MIN(pool->depth, segment_pool_room(pool, live_bytes));
+}
+
 bool segment_pool_wants_recycled(const SegmentPool *pool, uint64_t live_bytes, int64_t now_ns)
 {
-	return segment_pool_lacks(pool, live_bytes, now_ns) > pool->n_recycling + pool->recycled.length;
+	return now_ns >= pool->resume_ns &&
+	       most_recycled(pool, live_bytes) > pool->n_recycling + pool->recycled.length;
+}
+
+Segment *segment_pool_shed_recycled(SegmentPool *pool, uint64_t live_bytes)
+{
+	if (pool->recycled.length <= most_recycled(pool, live_bytes))
+		return NULL;
+	return g_queue_pop_tail(&pool->recycled);
 }
 
 static int compare(uint64_t a, uint64_t b)

@@ -33,7 +33,8 @@ typedef struct SegmentPool {
 	unsigned n_coming;
 	unsigned n_promised;
 	unsigned n_out;
-	/* Files to be made segments again, owned, the oldest first; and how many more are about to come. */
+	/* Files to be made segments again, owned, the oldest first, which wait for that until a segment is to be made;
+	 * and how many more are about to come. */
 	GQueue recycled;
 	unsigned n_recycling;
 	/* When one was begun last for the pool itself, as a number that grows. */
@@ -74,8 +75,12 @@ bool segment_pool_is_used_up(const SegmentPool *pool, uint64_t live_bytes);
 unsigned segment_pool_wants(const SegmentPool *pool, int64_t now_ns);
 /* The same, within the quota. */
 unsigned segment_pool_lacks(const SegmentPool *pool, uint64_t live_bytes, int64_t now_ns);
-/* Whether one more removed file can be used again, besides those that are there. */
+/* Whether one more removed file can be used again, besides those that are there. Also while the pool is full: a log that
+ * removes its oldest file for each new one does so at some other time, so what is to replace the segments that are ready,
+ * as soon as they are taken, is kept for that. */
 bool segment_pool_wants_recycled(const SegmentPool *pool, uint64_t live_bytes, int64_t now_ns);
+/* One that there is no use for any more, now the caller's, or NULL. */
+Segment *segment_pool_shed_recycled(SegmentPool *pool, uint64_t live_bytes);
 /* Which of two pools comes first when both lack segments: negative if it is a. The one that has the smaller share
  * of what it wants; then the one whose turn is longer ago; then the one of the larger segments. */
 int segment_pool_compare_need(const SegmentPool *a, const SegmentPool *b);

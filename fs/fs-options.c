@@ -385,7 +385,7 @@ static const char description[] =
 	"  fast_fail=on|off      without a free buffer a create fails with EAGAIN (off)\n"
 	"  commit_interval=MS, commit_least_pages=N, flush_interval=MS, transient_flush_least_pages=N\n"
 	"                        when buffers go to the file, and the file to the disk (200, 4, 500, 4)\n"
-	"  recycle=on|off        make removed files segments again, if the pool wants some (on)\n"
+	"  recycle=on|off        make the next segments of removed files (on)\n"
 	"  provider=NAME         what makes the segments: a module, or file, which is built in (file)\n"
 	"Options of the mount:\n"
 	"  config=FILE           classes from a file: [class NAME] groups, and [warmfs]\n"

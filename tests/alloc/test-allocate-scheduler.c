@@ -1074,6 +1074,15 @@ static Segment *new_segment(const SegmentClass *class)
 	return segment;
 }
 
+/* What a removed file comes to: whether it was kept. */
+static bool remove_one(Fixture *f, size_t nth)
+{
+	if (!allocate_scheduler_claim(&f->scheduler, nth_class(f, nth)))
+		return false;
+	allocate_scheduler_recycle(&f->scheduler, nth_class(f, nth), new_segment(nth_class(f, nth)));
+	return true;
+}
+
 static void change(Fixture *f, const char *key, const char *value)
 {
 	g_autoptr(ClassRules) wanted = class_rules_copy(f->rules);
@@ -1145,10 +1154,8 @@ static void test_ahead_changes_while_recycling(void)
 	Fixture f;
 
 	fixture_init(&f, 1, "a size=1M ahead=2", NULL);
-	for (unsigned i = 0; i < 2; i++) {
-		g_assert_true(allocate_scheduler_claim(&f.scheduler, nth_class(&f, 0)));
-		allocate_scheduler_recycle(&f.scheduler, nth_class(&f, 0), new_segment(nth_class(&f, 0)));
-	}
+	g_assert_true(remove_one(&f, 0));
+	g_assert_true(remove_one(&f, 0));
 	change(&f, "ahead", "1");
 	g_assert_cmpuint(f.scheduler.classes[0].pool.recycled.length, ==, 1);
 	drop_surplus(&f, 1);
@@ -1183,7 +1190,7 @@ static void finish_recycled(Fixture *f, const Work *work)
 	end_list_open(&f->scheduler.ended);
 }
 
-/* As many removed files are kept as the pool wants, and no more; what is to be prepared next is made of them. */
+/* As many removed files are kept as are to be ready, and no more; what is to be prepared next is made of them. */
 static void test_recycled(void)
 {
 	Fixture f;
@@ -1193,15 +1200,16 @@ static void test_recycled(void)
 
 	fixture_init(&f, 1, "a size=1M ahead=3", NULL);
 	ahead = next_of(&f, 0, NULL);
-	g_assert_true(allocate_scheduler_claim(&f.scheduler, nth_class(&f, 0)));
-	g_assert_true(allocate_scheduler_claim(&f.scheduler, nth_class(&f, 0)));
-	/* One is on its way, and two are about to come. */
+	for (unsigned i = 0; i < 3; i++)
+		g_assert_true(allocate_scheduler_claim(&f.scheduler, nth_class(&f, 0)));
+	/* So many are about to come. */
 	g_assert_false(allocate_scheduler_claim(&f.scheduler, nth_class(&f, 0)));
 	segments[0] = new_segment(nth_class(&f, 0));
 	allocate_scheduler_recycle(&f.scheduler, nth_class(&f, 0), segments[0]);
 	g_assert_false(allocate_scheduler_claim(&f.scheduler, nth_class(&f, 0)));
 	allocate_scheduler_recycle(&f.scheduler, nth_class(&f, 0), NULL);
-	g_assert_cmpuint(counter(&f, 0, ALLOC_NOT_RECYCLED), ==, 1);
+	allocate_scheduler_recycle(&f.scheduler, nth_class(&f, 0), NULL);
+	g_assert_cmpuint(counter(&f, 0, ALLOC_NOT_RECYCLED), ==, 2);
 	g_assert_true(allocate_scheduler_claim(&f.scheduler, nth_class(&f, 0)));
 	segments[1] = new_segment(nth_class(&f, 0));
 	allocate_scheduler_recycle(&f.scheduler, nth_class(&f, 0), segments[1]);
@@ -1214,8 +1222,55 @@ static void test_recycled(void)
 	}
 	g_assert_cmpuint(counter(&f, 0, ALLOC_RECYCLED), ==, 2);
 	g_assert_cmpuint(counter(&f, 0, ALLOC_PREPARED), ==, 1);
-	g_assert_false(allocate_scheduler_claim(&f.scheduler, nth_class(&f, 0)));
 	g_assert_null(next(&f));
+	fixture_deinit(&f);
+}
+
+/* A log that removes its oldest file for each new one, while the pool is full: it is used again for the next. */
+static void test_recycled_in_a_steady_state(void)
+{
+	Fixture f;
+	Segment *segment;
+	Work work;
+
+	fixture_init(&f, 1, "a size=1M ahead=2", NULL);
+	fill(&f);
+	for (unsigned i = 0; i < 5; i++) {
+		g_assert_true(remove_one(&f, 0));
+		/* The pool is full: that waits. */
+		g_assert_null(next(&f));
+		segment = allocate_scheduler_take(&f.scheduler, nth_class(&f, 0));
+		g_assert_nonnull(segment);
+		f.scheduler.classes[0].pool.n_out--;
+		g_free(segment);
+		g_assert_true(allocate_scheduler_next(&f.scheduler, &work));
+		g_assert_nonnull(work.recycled);
+		finish_recycled(&f, &work);
+	}
+	g_assert_cmpuint(counter(&f, 0, ALLOC_PREPARED), ==, 2);
+	g_assert_cmpuint(counter(&f, 0, ALLOC_RECYCLED), ==, 5);
+
+	g_assert_true(remove_one(&f, 0));
+	g_assert_true(remove_one(&f, 0));
+	g_assert_false(remove_one(&f, 0));
+	/* They are the first to make room, for which there is then a pause. */
+	for (unsigned i = 0; i < 3; i++) {
+		segment = allocate_scheduler_give_way(&f.scheduler);
+		g_assert_nonnull(segment);
+		g_free(segment);
+		g_assert_cmpuint(counter(&f, 0, ALLOC_GAVE_WAY), ==, i / 2);
+	}
+	g_assert_false(remove_one(&f, 0));
+	pass(&f, 2 * S_NS);
+	g_assert_true(remove_one(&f, 0));
+	segment = allocate_scheduler_drain(&f.scheduler, 0);
+	g_assert_nonnull(segment);
+	g_free(segment);
+	segment = allocate_scheduler_drain(&f.scheduler, 0);
+	g_assert_nonnull(segment);
+	g_free(segment);
+	g_assert_null(allocate_scheduler_drain(&f.scheduler, 0));
+	g_assert_false(remove_one(&f, 0));
 	fixture_deinit(&f);
 }
 
@@ -1229,10 +1284,8 @@ static void test_recycled_for_waiting(void)
 
 	fixture_init(&f, 1, "large size=2M ahead=1", "a size=1M ahead=2 quota=2M", NULL);
 	ahead = next_of(&f, 0, NULL);
-	for (int i = 0; i < 2; i++) {
-		g_assert_true(allocate_scheduler_claim(&f.scheduler, nth_class(&f, 1)));
-		allocate_scheduler_recycle(&f.scheduler, nth_class(&f, 1), new_segment(nth_class(&f, 1)));
-	}
+	g_assert_true(remove_one(&f, 1));
+	g_assert_true(remove_one(&f, 1));
 	waiting = submit(&f, 1, "a/1");
 	g_assert_true(allocate_scheduler_next(&f.scheduler, &work));
 	g_assert_true(work.request == waiting);
@@ -1298,6 +1351,7 @@ int main(int argc, char **argv)
 	test_add("/allocate-scheduler/ahead-changes-while-recycling", test_ahead_changes_while_recycling);
 	test_add("/allocate-scheduler/quota-changes", test_quota_changes);
 	test_add("/allocate-scheduler/recycled", test_recycled);
+	test_add("/allocate-scheduler/recycled-in-a-steady-state", test_recycled_in_a_steady_state);
 	test_add("/allocate-scheduler/recycled-for-waiting", test_recycled_for_waiting);
 	return g_test_run();
 }

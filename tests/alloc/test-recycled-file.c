@@ -41,6 +41,11 @@ static void make_file(Fixture *f, off_t size)
 	f->ino = attr.st_ino;
 }
 
+static void expect_no_lease(int fd)
+{
+	g_assert_cmpint(fcntl(fd, F_GETLEASE), ==, F_UNLCK);
+}
+
 static void fixture_init(Fixture *f, const char *kind, off_t size)
 {
 	g_autofree char *text = g_strdup_printf("a kind=%s size=%d folio=64K", kind, SIZE);
@@ -100,6 +105,7 @@ static void test_zeroed(void)
 		fixture_init(&f, KINDS[i % 2], SIZES[i / 2]);
 		auto_fd fd = open_it(&f);
 		g_assert_cmpint(fd, >=, 0);
+		expect_no_lease(fd);
 		g_assert_cmpint(renew(&f, fd), ==, 0);
 		g_assert_cmpint(fstat(fd, &attr), ==, 0);
 		g_assert_cmpuint(attr.st_ino, ==, f.ino);
@@ -114,7 +120,7 @@ static void test_zeroed(void)
 		} else {
 			check_zeroes(fd, attr.st_size + 100000);
 		}
-		g_assert_cmpint(fcntl(fd, F_GETLEASE), ==, F_UNLCK);
+		expect_no_lease(fd);
 		fixture_deinit(&f);
 	}
 }
@@ -219,57 +225,98 @@ static void test_fits(void)
 	g_assert_false(recycled_file_fits(class, &attr));
 }
 
+typedef struct Call {
+	FakeSysCall call;
+	unsigned nth;
+} Call;
+
 /* Whatever fails: it is no segment then. */
 static void test_calls_fail(void)
 {
-	static const FakeSysCall OPENING[] = { FAKE_SYS_OPENAT, FAKE_SYS_SET_LEASE, FAKE_SYS_FSTAT,
-					       FAKE_SYS_HAS_FLAGS };
-	static const FakeSysCall RENEWING[] = { FAKE_SYS_FTRUNCATE, FAKE_SYS_PWRITE, FAKE_SYS_FCHOWN,
-						FAKE_SYS_FLISTXATTR, FAKE_SYS_FCHMOD, FAKE_SYS_GET_LEASE,
-						FAKE_SYS_SET_LEASE };
+	static const Call OPENING[] = { { FAKE_SYS_OPENAT, 1 }, { FAKE_SYS_SET_LEASE, 1 }, { FAKE_SYS_FSTAT, 1 },
+					{ FAKE_SYS_HAS_FLAGS, 1 }, { FAKE_SYS_SET_LEASE, 2 } };
+	/* Also the last write, of the trailer. */
+	static const Call RENEWING[] = {
+		{ FAKE_SYS_SET_LEASE, 1 }, { FAKE_SYS_FSTAT, 1 }, { FAKE_SYS_HAS_FLAGS, 1 }, { FAKE_SYS_FTRUNCATE, 1 },
+		{ FAKE_SYS_PWRITE, 1 }, { FAKE_SYS_PWRITE, 6 }, { FAKE_SYS_FCHOWN, 1 }, { FAKE_SYS_FLISTXATTR, 1 },
+		{ FAKE_SYS_FCHMOD, 1 }, { FAKE_SYS_GET_LEASE, 1 }, { FAKE_SYS_SET_LEASE, 2 },
+	};
 	Fixture f;
 
 	fixture_init(&f, "append", SIZE);
 	for (size_t i = 0; i < G_N_ELEMENTS(OPENING); i++) {
-		fake_sys_fail(&f.sys, OPENING[i], 1, 1, -EIO);
+		fake_sys_fail(&f.sys, OPENING[i].call, OPENING[i].nth, 1, -EIO);
 		g_assert_cmpint(open_it(&f), ==, -EIO);
 	}
 	for (size_t i = 0; i < G_N_ELEMENTS(RENEWING); i++) {
 		auto_fd fd = open_it(&f);
 
 		g_assert_cmpint(fd, >=, 0);
-		fake_sys_fail(&f.sys, RENEWING[i], 1, 1, -EIO);
+		fake_sys_fail(&f.sys, RENEWING[i].call, RENEWING[i].nth, 1, -EIO);
 		g_assert_cmpint(renew(&f, fd), ==, -EIO);
 	}
-	/* Also the last one, of the trailer. */
 	auto_fd fd = open_it(&f);
-	fake_sys_fail(&f.sys, FAKE_SYS_PWRITE, 6, 1, -EIO);
-	g_assert_cmpint(renew(&f, fd), ==, -EIO);
 	atomic_store(&f.cancel, true);
 	g_assert_cmpint(renew(&f, fd), ==, -ECANCELED);
 	fixture_deinit(&f);
 }
 
+/* Whoever came since it was taken over does not have to wait, and keeps it. */
+static void test_somebody_came(void)
+{
+	Fixture f;
+
+	fixture_init(&f, "mapped", SIZE);
+	auto_fd fd = open_it(&f);
+	int opened = openat(f.dir_fd, NAME, O_RDONLY | O_CLOEXEC);
+	g_assert_cmpint(opened, >=, 0);
+	g_assert_cmpint(renew(&f, fd), ==, -EBUSY);
+	close(opened);
+	g_assert_cmpint(linkat(f.dir_fd, NAME, f.dir_fd, "other", 0), ==, 0);
+	g_assert_cmpint(renew(&f, fd), ==, -EBUSY);
+	g_assert_cmpint(unlinkat(f.dir_fd, "other", 0), ==, 0);
+	g_assert_cmpint(renew(&f, fd), ==, 0);
+	fixture_deinit(&f);
+}
+
+typedef struct Comer {
+	Fixture *f;
+	int fd;
+	pthread_t thread;
+	bool comes;
+} Comer;
+
 static void *open_meanwhile(void *arg)
 {
-	return GINT_TO_POINTER(openat(((Fixture *)arg)->dir_fd, NAME, O_RDONLY | O_CLOEXEC));
+	return GINT_TO_POINTER(openat(((Comer *)arg)->f->dir_fd, NAME, O_RDONLY | O_CLOEXEC));
+}
+
+static void come(void *arg, FakeSysCall call)
+{
+	Comer *comer = arg;
+
+	if (call != FAKE_SYS_FCHOWN || comer->comes)
+		return;
+	comer->comes = true;
+	g_assert_cmpint(thread_start(&comer->thread, "comer", open_meanwhile, comer), ==, 0);
+	TEST_WAIT_UNTIL(fcntl(comer->fd, F_GETLEASE) != F_WRLCK);
 }
 
 /* He waits, and gets it. */
 static void test_somebody_comes(void)
 {
 	Fixture f;
-	pthread_t thread;
+	Comer comer = { .f = &f };
 	void *opened;
 
 	signal(SIGIO, SIG_IGN);
 	fixture_init(&f, "mapped", SIZE);
-	int fd = open_it(&f);
-	g_assert_cmpint(thread_start(&thread, "comer", open_meanwhile, &f), ==, 0);
-	TEST_WAIT_UNTIL(fcntl(fd, F_GETLEASE) != F_WRLCK);
-	g_assert_cmpint(renew(&f, fd), ==, -EBUSY);
-	close(fd);
-	pthread_join(thread, &opened);
+	comer.fd = open_it(&f);
+	f.sys.before_arg = &comer;
+	f.sys.before = come;
+	g_assert_cmpint(renew(&f, comer.fd), ==, -EBUSY);
+	close(comer.fd);
+	pthread_join(comer.thread, &opened);
 	g_assert_cmpint(GPOINTER_TO_INT(opened), >=, 0);
 	close(GPOINTER_TO_INT(opened));
 	fixture_deinit(&f);
@@ -284,6 +331,7 @@ int main(int argc, char **argv)
 	test_add("/recycled-file/who-has-it", test_who_has_it);
 	test_add("/recycled-file/fits", test_fits);
 	test_add("/recycled-file/calls-fail", test_calls_fail);
+	test_add("/recycled-file/somebody-came", test_somebody_came);
 	test_add("/recycled-file/somebody-comes", test_somebody_comes);
 	return g_test_run();
 }

@@ -186,6 +186,45 @@ def test_no_more_than_wanted(start):
     assert (counters['recycled'], counters['not_recycled']) == (0, 0)
 
 
+@pytest.mark.parametrize('kind', KINDS)
+def test_steady_state(warm, kind):
+    """A log that removes its oldest file for each new one: the pool is full then, and makes the next segment of it."""
+    mount = warm('match=*.seg', f'size={SIZE}', f'kind={kind}', 'ahead=2', 'linger=0', 'yield=off')
+    mount.wait_settled(2)
+    seen = {generation(path) for path in mount.ready_files()}
+    for number in range(8):
+        path = mount.point / f'{number}.seg'
+        seen.add(make_new(mount, path.name, kind))
+        write_all(path, os.urandom(MI) * (SIZE // MI))
+        wait_closed(mount, path.name)
+        mount.wait_settled(2)
+        if number >= 1:
+            remove(mount, 'unlink', f'{number - 1}.seg')
+            assert len(mount.pool_names('recycled-')) == 1
+    counters = mount.counters()
+    assert (counters['recycled'], counters['not_recycled'], counters['prepared']) == (6, 0, 4)
+    assert len(seen) == 4
+
+
+def test_kept_ones_are_in_nobodys_way(warm):
+    """Who reads all of SOURCE, as a backup does, need not wait, and has what he has opened."""
+    mount = warm('match=*.seg', f'size={SIZE}', 'ahead=1')
+    mount.wait_settled(1)
+    old = make_old(mount)
+    mount.wait_settled(1)
+    remove(mount, 'unlink')
+    [name] = mount.pool_names('recycled-')
+    fd = os.open(mount.source / '.warmfs/pool' / name, os.O_RDONLY | os.O_NONBLOCK)
+    data = os.pread(fd, SIZE, 0)
+    assert data != bytes(SIZE)
+    assert make_new(mount, 'a.seg') != old
+    mount.wait_settled(1)
+    assert make_new(mount, 'b.seg') != old
+    assert os.pread(fd, SIZE, 0) == data
+    os.close(fd)
+    assert mount.counters()['not_recycled'] == 1
+
+
 def test_no_attribute_of_it(start):
     """Owner, mode, ACL, extended attributes and times are those of a new file."""
     mount = start()
