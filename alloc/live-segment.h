@@ -123,6 +123,8 @@ typedef struct LiveSegment {
 	bool sealing;
 	int64_t seal_ns;
 	bool superseded;
+	/* It could not be published, and is not in the set any more. */
+	bool dropped;
 } LiveSegment;
 
 /* Of a segment that is about to be published, empty. Takes a descriptor of its own. If the table is

@@ -223,11 +223,11 @@ void live_set_drop(LiveSet *set, LiveSegment *live)
 	bool gone;
 
 	mutex_lock(&set->lock);
-	/* Somebody may have met its name before that was taken back: then it stays until he closes
-	 * it. */
+	/* Its segment may be published under another name at any moment: whoever has it still, as he who commits all
+	 * buffers may, must leave nothing of it here, nor have it sealed. */
+	g_hash_table_remove(set->by_identity, live);
+	live->dropped = true;
 	gone = --live->n_users == 0;
-	if (gone)
-		g_hash_table_remove(set->by_identity, live);
 	mutex_unlock(&set->lock);
 	if (gone)
 		live_segment_free(live);
@@ -271,10 +271,10 @@ static void let_go(LiveSet *set, LiveSegment *live, bool was_open)
 		live->seal_ns = monotonic_ns() + (int64_t)live->class->linger_ms * 1000000;
 	if (--live->n_users == 0) {
 		/* Sealed already, or removed: nothing is to be done about it any more. */
-		gone = !live_segment_is_named(live);
+		gone = live->dropped || !live_segment_is_named(live);
 		cond_signal(&set->wake);
 	}
-	if (gone)
+	if (gone && !live->dropped)
 		forget_locked(set, live);
 	mutex_unlock(&set->lock);
 	if (gone)

@@ -213,6 +213,35 @@ static void test_opened_meanwhile_in_vain(void)
 	fixture_deinit(&f);
 }
 
+/* Who commits all buffers may have it when it cannot be published: the segment is another one's soon, under the same name. */
+static void test_dropped_while_held(void)
+{
+	Segment segment = { 0 };
+	LiveSegment *live, *held, *again;
+	Fixture f;
+
+	fixture_init(&f, FAKE_SYS_OPENAT, NULL);
+	segment.class = f.class;
+	segment_name_ready(segment.name, f.class, 1);
+	segment.fd = openat(f.dir_fd, segment.name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	g_assert_cmpint(fstat(segment.fd, &f.identity), ==, 0);
+	g_assert_cmpint(live_set_add(f.set, &segment, &live), ==, 0);
+	held = live_set_open(f.set, f.identity.st_dev, f.identity.st_ino);
+	g_assert_true(held == live);
+	live_set_drop(f.set, live);
+	g_assert_null(live_set_open(f.set, f.identity.st_dev, f.identity.st_ino));
+	g_assert_cmpint(live_set_add(f.set, &segment, &again), ==, 0);
+	live_set_close(f.set, held);
+	/* It has not taken that one along. */
+	held = live_set_open(f.set, f.identity.st_dev, f.identity.st_ino);
+	g_assert_true(held == again);
+	live_set_close(f.set, held);
+	live_set_drop(f.set, again);
+	g_assert_cmpint(faccessat(f.dir_fd, segment.name, F_OK, 0), ==, 0);
+	close(segment.fd);
+	fixture_deinit(&f);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -222,5 +251,6 @@ int main(int argc, char **argv)
 	test_add("/live-set/opened-before", test_opened_before);
 	test_add("/live-set/opened-meanwhile", test_opened_meanwhile);
 	test_add("/live-set/opened-meanwhile-in-vain", test_opened_meanwhile_in_vain);
+	test_add("/live-set/dropped-while-held", test_dropped_while_held);
 	return g_test_run();
 }
