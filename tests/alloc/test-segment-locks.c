@@ -70,22 +70,10 @@ static uint64_t locked(Fixture *f, size_t nth)
 	return segment_locks_bytes(f->locks, class_rules_nth(f->rules, nth));
 }
 
-/* What the kernel says of the whole process. */
-static uint64_t locked_by_kernel(void)
-{
-	g_autofree char *text = NULL;
-	const char *line;
-
-	g_assert_true(g_file_get_contents("/proc/self/status", &text, NULL, NULL));
-	line = strstr(text, "VmLck:");
-	g_assert_nonnull(line);
-	return g_ascii_strtoull(line + strlen("VmLck:"), NULL, 10) * 1024;
-}
-
 /* B9: at any time the ready ones and the newest two are locked, and at the end nothing is. */
 static void test_unlocked_again(void)
 {
-	uint64_t before = locked_by_kernel();
+	uint64_t before = test_locked_bytes();
 	Segment *ready[2];
 	Fixture f;
 
@@ -94,18 +82,18 @@ static void test_unlocked_again(void)
 	ready[1] = ready_segment(&f, 0);
 	g_assert_true(ready[0]->locked);
 	g_assert_cmpuint(locked(&f, 0), ==, 2 * BYTES);
-	g_assert_cmpuint(locked_by_kernel(), ==, before + 2 * BYTES);
+	g_assert_cmpuint(test_locked_bytes(), ==, before + 2 * BYTES);
 	for (unsigned i = 0; i < 10; i++) {
 		retire(&f, ready[i % 2]);
 		ready[i % 2] = ready_segment(&f, 0);
 		g_assert_cmpuint(locked(&f, 0), ==, (2 + MIN(i + 1, 2)) * BYTES);
-		g_assert_cmpuint(locked_by_kernel(), ==, before + locked(&f, 0));
+		g_assert_cmpuint(test_locked_bytes(), ==, before + locked(&f, 0));
 	}
 	discard(&f, ready[0]);
 	discard(&f, ready[1]);
 	g_assert_cmpuint(locked(&f, 0), ==, 2 * BYTES);
 	fixture_deinit(&f);
-	g_assert_cmpuint(locked_by_kernel(), ==, before);
+	g_assert_cmpuint(test_locked_bytes(), ==, before);
 }
 
 static void test_active(void)

@@ -45,6 +45,17 @@ unsigned test_count_mappings(void)
 	return n;
 }
 
+uint64_t test_locked_bytes(void)
+{
+	g_autofree char *text = NULL;
+	const char *line;
+
+	g_assert_true(g_file_get_contents("/proc/self/status", &text, NULL, NULL));
+	line = strstr(text, "VmLck:");
+	g_assert_nonnull(line);
+	return g_ascii_strtoull(line + strlen("VmLck:"), NULL, 10) * 1024;
+}
+
 static void run_test(gconstpointer arg)
 {
 	void (*run)(void) = *(void (*const *)(void))arg;

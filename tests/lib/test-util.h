@@ -23,6 +23,8 @@ unsigned test_count_fds(void);
 /* Shared ones: those of segments. The process's own are private. */
 unsigned test_count_mappings(void);
 unsigned test_count_threads(void);
+/* What the process has locked in memory, as the kernel says. */
+uint64_t test_locked_bytes(void);
 
 /* A directory of the caller's own, named after the line that asks. test_dir_remove also frees. */
 #define TEST_DIR_NEW() test_dir_new(__FILE__, __LINE__)

@@ -2,13 +2,14 @@
 /*
  * The allocate service under everything at once: threads that create, wait, are interrupted, time out, unlink,
  * give back and make way, over a provider that fails at random. At the end the sums must be right, and
- * nothing be left over: no segment, file, descriptor, mapping.
+ * nothing be left over: no segment, file, descriptor, mapping, lock, transient buffer.
  *
  *	stress-service [SECONDS]	also WARMFS_STRESS_SECONDS; default 3, or 60 with WARMFS_TEST_LONG
  *
  * WARMFS_TEST_SEED repeats what each thread does, though not how the threads meet.
  */
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 
 #include "alloc/allocate-service.h"
@@ -36,11 +37,13 @@ static const ClassTemplate FAKE_CLASSES[] = {
 };
 
 static const ClassTemplate FILE_CLASSES[] = {
-	{ "a kind=mapped ahead=3 timeout=5", 4 << 10, 256 << 10 },
+	{ "a kind=mapped ahead=3 timeout=5 lock=on", 4 << 10, 256 << 10 },
 	{ "b kind=stream ahead=0 timeout=3", 1, 128 << 10 },
-	{ "c kind=append ahead=4 quota=4M timeout=20 linger=5", 64 << 10, 256 << 10 },
-	{ "d kind=mapped ahead=auto timeout=50", 512 << 10, 2 << 20 },
-	{ "e kind=append ahead=2 timeout=5 linger=20", 1, 64 << 10 },
+	{ "c kind=append ahead=4 quota=4M timeout=20 linger=5 lock=on lock_active=1 transient=on transient_pool_size=3 "
+	  "commit_interval=1 commit_least_pages=0 flush_interval=5 transient_flush_least_pages=0", 64 << 10, 256 << 10 },
+	/* Larger than what may be locked. */
+	{ "d kind=mapped ahead=auto timeout=50 lock=on", STRESS_LOCK_BUDGET_BYTES + 1, 2 << 20 },
+	{ "e kind=append ahead=2 timeout=5 linger=20 transient=on transient_pool_size=1", 1, 64 << 10 },
 };
 
 #define N_CLASSES G_N_ELEMENTS(FAKE_CLASSES)
@@ -157,8 +160,10 @@ static void one_step(Creator *creator)
 		}
 	} else if (dice < 92) {
 		await(creator, place);
+	} else if (dice < 95) {
+		stress->world->unlink(stress->world, stress->service, creator->rand);
 	} else if (dice < 97) {
-		stress->world->unlink(stress->world, creator->rand);
+		stress->world->write(stress->world, creator->rand);
 	} else if (dice < 98) {
 		allocate_service_give_way(stress->service);
 	} else {
@@ -207,6 +212,8 @@ static void stress_init(Stress *stress, const ClassTemplate *templates, bool wit
 				     stress_world_new_fake(rand);
 	stress->service = allocate_service_new(stress->rules, stress->world->provider, stress->world->live,
 					       &stress->log.log);
+	allocate_service_set_pace(stress->service, stress->world->pace);
+	allocate_service_set_locks(stress->service, stress->world->locks);
 }
 
 static void stress_deinit(Stress *stress)
@@ -260,7 +267,8 @@ static void check_idle(Stress *stress)
 		g_assert_cmpuint(status.preparing, ==, 0);
 		g_assert_cmpuint(alloc_times_count(&status.wait_times), ==, status.counters[ALLOC_WAITS]);
 		g_assert_cmpuint(alloc_times_count(&status.prepare_times), ==,
-				 status.counters[ALLOC_PREPARED] + status.counters[ALLOC_ADOPTED]);
+				 status.counters[ALLOC_PREPARED] + status.counters[ALLOC_RECYCLED] +
+					 status.counters[ALLOC_ADOPTED]);
 	}
 }
 
@@ -296,6 +304,17 @@ static void check_totals(Stress *stress, const Tally *sum)
 	g_assert_cmpuint(sum->timed_out, >, 0);
 	g_assert_cmpuint(sum->cancelled, >, 0);
 	g_assert_cmpuint(sum_counter(stress, ALLOC_JOINED), >, 0);
+}
+
+/* What only files have was met, too. */
+static void check_files(Stress *stress)
+{
+	uint64_t recycled = sum_counter(stress, ALLOC_RECYCLED);
+	uint64_t lock_failures = sum_counter(stress, ALLOC_LOCK_FAILURES);
+
+	g_test_message("recycled %" G_GUINT64_FORMAT ", not locked %" G_GUINT64_FORMAT, recycled, lock_failures);
+	g_assert_cmpuint(recycled, >, 0);
+	g_assert_cmpuint(lock_failures, >, 0);
 }
 
 static void run_threads(Creator *creators, void *(*run)(void *))
@@ -339,6 +358,8 @@ static void run_stress(const ClassTemplate *templates, bool with_files)
 	}
 	sum = sum_tallies(creators);
 	check_totals(&stress, &sum);
+	if (with_files)
+		check_files(&stress);
 	stress_deinit(&stress);
 }
 
@@ -363,6 +384,8 @@ int main(int argc, char **argv)
 		text = argv[1];
 	if (text)
 		seconds = atoi(text);
+	/* As for any process that has leases. */
+	signal(SIGIO, SIG_IGN);
 	test_add("/stress/service", test_stress);
 	test_add("/stress/service-files", test_stress_files);
 	return g_test_run();

@@ -4,11 +4,17 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "alloc/file-provider.h"
+#include "alloc/live-buffer.h"
 #include "alloc/live-set.h"
+#include "alloc/lock-budget.h"
+#include "alloc/recycled-file.h"
 #include "alloc/segment-name.h"
+#include "alloc/transient-commit.h"
 #include "tests/lib/fake-provider.h"
 #include "tests/lib/fake-sys.h"
 #include "tests/lib/test-util.h"
@@ -52,7 +58,14 @@ static bool fake_use(StressWorld *base, AllocateService *service, Segment *segme
 	return false;
 }
 
-static void fake_unlink(StressWorld *base, GRand *rand)
+static void fake_unlink(StressWorld *base, AllocateService *service, GRand *rand)
+{
+	(void)base;
+	(void)service;
+	(void)rand;
+}
+
+static void fake_write(StressWorld *base, GRand *rand)
 {
 	(void)base;
 	(void)rand;
@@ -90,6 +103,7 @@ StressWorld *stress_world_new_fake(GRand *rand)
 		.provider = fake_provider_base(world->provider),
 		.use = fake_use,
 		.unlink = fake_unlink,
+		.write = fake_write,
 		.free = fake_free,
 	};
 	return &world->base;
@@ -99,6 +113,7 @@ StressWorld *stress_world_new_fake(GRand *rand)
 
 typedef struct FileWorld {
 	StressWorld base;
+	const ClassRules *rules;
 	char *path;
 	int source_fd;
 	int out_fd;
@@ -106,6 +121,10 @@ typedef struct FileWorld {
 	LiveTable *table;
 	LiveSet *live_set;
 	LiveBytes live;
+	char *transient_path;
+	TransientPool *transient;
+	TransientCommit *commit;
+	uint64_t locked_before_bytes;
 	FakeSys sys;
 	FileProvider *provider;
 	GRand *rand;
@@ -123,6 +142,16 @@ static char *random_name(GRand *rand)
 	return g_strdup_printf("%d", g_rand_int_range(rand, 0, N_NAMES));
 }
 
+static void assign_buffer(FileWorld *world, LiveSegment *live)
+{
+	TransientBuffer *buffer = live->class->transient ? transient_pool_borrow(world->transient, live->class) : NULL;
+
+	if (buffer && !live->reserved_only)
+		live_buffer_assign(live, buffer);
+	else if (buffer)
+		transient_pool_give_back(world->transient, buffer);
+}
+
 static int publish(FileWorld *world, AllocateService *service, Segment *segment, const char *name)
 {
 	SegmentTarget target = { .dir_fd = world->out_fd, .name = name, .uid = geteuid(),
@@ -133,6 +162,8 @@ static int publish(FileWorld *world, AllocateService *service, Segment *segment,
 
 	if (segment_becomes_live(segment))
 		r = live_set_add(world->live_set, segment, &live);
+	if (live)
+		assign_buffer(world, live);
 	if (r == 0)
 		r = allocate_service_publish(service, segment, &target);
 	if (r < 0) {
@@ -149,13 +180,47 @@ static int publish(FileWorld *world, AllocateService *service, Segment *segment,
 	return 0;
 }
 
-static void unlink_name(FileWorld *world, const char *name)
+/* The file gets a second name in the pool, if its class has a use for it. */
+static const SegmentClass *keep(FileWorld *world, AllocateService *service, const char *name, const struct stat *attr,
+				char kept_name[SEGMENT_NAME_SIZE])
 {
+	for (size_t i = 0; attr->st_nlink == 1 && i < class_rules_count(world->rules); i++) {
+		const SegmentClass *class = class_rules_nth(world->rules, i);
+
+		if (!recycled_file_fits(class, attr) || !allocate_service_claim(service, class))
+			continue;
+		if (file_provider_keep(world->provider, world->out_fd, name, kept_name) == 0)
+			return class;
+		allocate_service_recycle(service, class, NULL);
+	}
+	return NULL;
+}
+
+static void take_over(FileWorld *world, AllocateService *service, const SegmentClass *class, const char *kept_name,
+		      ino_t ino)
+{
+	Segment *segment = NULL;
+
+	if (file_provider_take_over(world->provider, class, kept_name, ino, &segment) < 0)
+		file_provider_drop(world->provider, kept_name);
+	allocate_service_recycle(service, class, segment);
+}
+
+static void unlink_name(FileWorld *world, AllocateService *service, const char *name)
+{
+	const SegmentClass *class;
+	char kept_name[SEGMENT_NAME_SIZE];
 	struct stat attr;
 
-	if (fstatat(world->out_fd, name, &attr, AT_SYMLINK_NOFOLLOW) == 0 &&
-	    unlinkat(world->out_fd, name, 0) == 0)
+	if (fstatat(world->out_fd, name, &attr, AT_SYMLINK_NOFOLLOW) < 0)
+		return;
+	class = keep(world, service, name, &attr, kept_name);
+	if (unlinkat(world->out_fd, name, 0) == 0) {
 		live_set_unlinked(world->live_set, attr.st_dev, attr.st_ino);
+		segment_locks_let_go(world->base.locks, attr.st_dev, attr.st_ino);
+	}
+	if (class)
+		take_over(world, service, class, kept_name, attr.st_ino);
 }
 
 static bool file_use(StressWorld *base, AllocateService *service, Segment *segment, GRand *rand)
@@ -165,18 +230,47 @@ static bool file_use(StressWorld *base, AllocateService *service, Segment *segme
 
 	/* Else there would soon be no name left to give. */
 	if (g_rand_boolean(rand))
-		unlink_name((FileWorld *)base, name);
+		unlink_name((FileWorld *)base, service, name);
 	r = publish((FileWorld *)base, service, segment, name);
 	if (r < 0)
 		allocate_service_give_back(service, segment);
 	return r == 0;
 }
 
-static void file_unlink(StressWorld *base, GRand *rand)
+static void file_unlink(StressWorld *base, AllocateService *service, GRand *rand)
 {
 	g_autofree char *name = random_name(rand);
 
-	unlink_name((FileWorld *)base, name);
+	unlink_name((FileWorld *)base, service, name);
+}
+
+static void write_live(LiveSegment *live, GRand *rand)
+{
+	char data[5000];
+	size_t size = g_rand_int_range(rand, 1, sizeof(data) + 1);
+	off_t offset = g_rand_boolean(rand) ? 0 : g_rand_int_range(rand, 0, MIN(live->capacity_bytes, INT_MAX));
+
+	memset(data, 'x', sizeof(data));
+	g_assert_cmpint(live_segment_write(live, data, size, offset, false), ==, size);
+	if (g_rand_int_range(rand, 0, 8) == 0)
+		g_assert_cmpint(live_segment_sync(live, live->fd, true), ==, 0);
+}
+
+static void file_write(StressWorld *base, GRand *rand)
+{
+	FileWorld *world = (FileWorld *)base;
+	g_autofree char *name = random_name(rand);
+	LiveSegment *live;
+	struct stat attr;
+
+	if (fstatat(world->out_fd, name, &attr, AT_SYMLINK_NOFOLLOW) < 0)
+		return;
+	live = live_set_open(world->live_set, attr.st_dev, attr.st_ino);
+	if (!live)
+		return;
+	if (!live->reserved_only)
+		write_live(live, rand);
+	live_set_close(world->live_set, live);
 }
 
 /* One call after the other fails. Only removing goes well: else files would rightly be left. */
@@ -186,6 +280,7 @@ static void *break_calls(void *arg)
 		FAKE_SYS_OPENAT, FAKE_SYS_RENAMEAT2, FAKE_SYS_LINKAT,  FAKE_SYS_FALLOCATE,
 		FAKE_SYS_FTRUNCATE, FAKE_SYS_PWRITE, FAKE_SYS_FSYNC,   FAKE_SYS_FSTATVFS,
 		FAKE_SYS_FCHMOD, FAKE_SYS_FUTIMENS,  FAKE_SYS_MMAP,    FAKE_SYS_MADVISE,
+		FAKE_SYS_MLOCK,	 FAKE_SYS_SET_LEASE, FAKE_SYS_SYNC_FILE_RANGE,
 	};
 	static const int ERRORS[] = { -EIO, -ENOMEM, -ENOSPC, -EDQUOT, -EROFS, -EMFILE };
 	FileWorld *world = arg;
@@ -217,15 +312,43 @@ static void check_pool(const FileWorld *world, unsigned n_ready)
 	g_assert_cmpuint(n, ==, n_ready);
 }
 
+/* All are lent no more, and hold nothing; and their memory is gone. */
+static void free_buffers(FileWorld *world)
+{
+	g_autofree char *dir = g_strdup_printf("%s/warmfs-%u", world->transient_path, (unsigned)geteuid());
+
+	for (size_t i = 0; i < class_rules_count(world->rules); i++) {
+		TransientCounts counts = transient_pool_count(world->transient, class_rules_nth(world->rules, i));
+
+		g_assert_cmpuint(counts.n_free, ==, counts.n_buffers);
+		g_assert_cmpuint(counts.uncommitted_bytes, ==, 0);
+	}
+	world->transient = transient_pool_free(world->transient);
+	g_assert_cmpint(rmdir(dir), ==, 0);
+	g_assert_cmpint(rmdir(world->transient_path), ==, 0);
+	g_free(world->transient_path);
+}
+
+/* Those of ready segments went with the service. */
+static void free_locks(FileWorld *world)
+{
+	world->base.locks = segment_locks_free(world->base.locks);
+	g_assert_cmpuint(test_locked_bytes(), ==, world->locked_before_bytes);
+}
+
 static StressWorld *file_free(StressWorld *base, unsigned n_ready)
 {
 	FileWorld *world = (FileWorld *)base;
 
 	atomic_store(&world->stopping, true);
 	pthread_join(world->breaker, NULL);
+	transient_commit_stop(world->commit);
 	live_set_free(world->live_set);
+	free_buffers(world);
 	check_pool(world, n_ready);
 	file_provider_free(world->provider);
+	free_locks(world);
+	warm_pace_free(world->base.pace);
 	live_table_close(world->table);
 	pool_dir_close(world->dir);
 	fake_sys_deinit(&world->sys);
@@ -237,10 +360,36 @@ static StressWorld *file_free(StressWorld *base, unsigned n_ready)
 	return NULL;
 }
 
+static void make_buffers(FileWorld *world, const Log *log)
+{
+	TransientPlace place = { &sys_kernel, NULL, 1, 1, log };
+
+	world->transient_path = g_strdup("/dev/shm/warmfs-test-XXXXXX");
+	g_assert_nonnull(mkdtemp(world->transient_path));
+	place.dir = world->transient_path;
+	world->transient = transient_pool_new(&place, world->rules, &clock_monotonic, LOCK_BUDGET_MAX, NULL);
+	g_assert_nonnull(world->transient);
+}
+
+static void make_live_set(FileWorld *world, const Log *log)
+{
+	LivePlace place = { .sys = &sys_kernel, .table = world->table, .pool_fd = world->dir->segments_fd, .log = log,
+			    .transient = world->transient, .locks = world->base.locks };
+	int r;
+
+	world->live_set = live_set_new(&place);
+	g_assert_cmpint(live_set_start(world->live_set), ==, 0);
+	world->commit = transient_commit_start(world->live_set, world->rules, &r);
+	g_assert_nonnull(world->commit);
+}
+
 static void open_files(FileWorld *world, const ClassRules *rules, const Log *log)
 {
-	static const FileProviderConfig config = { .reserve_percent = 0 };
+	static const WarmPaceConfig pace = { .rate_bytes = 64 << 20, .yields = true };
+	FileProviderConfig config = { .reserve_percent = 0 };
 
+	world->rules = rules;
+	world->locked_before_bytes = test_locked_bytes();
 	world->path = TEST_DIR_NEW();
 	world->source_fd = open(world->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	g_assert_cmpint(mkdirat(world->source_fd, "out", 0700), ==, 0);
@@ -250,9 +399,12 @@ static void open_files(FileWorld *world, const ClassRules *rules, const Log *log
 	g_assert_true(pool_dir_take_stock(world->dir, rules, NULL));
 	world->table = live_table_open(world->dir->fd, log, NULL);
 	g_assert_nonnull(world->table);
-	world->live_set = live_set_new(&(LivePlace){ &sys_kernel, world->table, world->dir->segments_fd, log });
-	g_assert_cmpint(live_set_start(world->live_set), ==, 0);
 	fake_sys_init(&world->sys, true);
+	world->base.pace = config.pace = warm_pace_new(&pace, &world->sys.base, &clock_monotonic);
+	world->base.locks = config.locks =
+		segment_locks_new(rules, &world->sys.base, STRESS_LOCK_BUDGET_BYTES, log);
+	make_buffers(world, log);
+	make_live_set(world, log);
 	world->provider = file_provider_new(world->dir, &world->sys.base, &config, log);
 }
 
@@ -263,13 +415,12 @@ StressWorld *stress_world_new_files(const ClassRules *rules, const Log *log, GRa
 	world->rand = g_rand_new_with_seed(g_rand_int(rand));
 	open_files(world, rules, log);
 	world->live = (LiveBytes){ .of_class = live_bytes, .arg = world->live_set };
-	world->base = (StressWorld){
-		.provider = file_provider_base(world->provider),
-		.live = &world->live,
-		.use = file_use,
-		.unlink = file_unlink,
-		.free = file_free,
-	};
+	world->base.provider = file_provider_base(world->provider);
+	world->base.live = &world->live;
+	world->base.use = file_use;
+	world->base.unlink = file_unlink;
+	world->base.write = file_write;
+	world->base.free = file_free;
 	g_assert_cmpint(thread_start(&world->breaker, "breaker", break_calls, world), ==, 0);
 	return &world->base;
 }

@@ -3,11 +3,14 @@
  * Where the segments of the stress test come from and go to: nowhere at all (a fake provider, slow and failing at
  * random), or real files over system calls that fail at random, with live segments among them.
  *
- * Threads: stress_world_use and stress_world_unlink from any.
+ * Threads: use, unlink and write from any.
  */
 #pragma once
 
 #include "alloc/allocate-service.h"
+
+/* What segments may be locked together. */
+#define STRESS_LOCK_BUDGET_BYTES (512 << 10)
 
 typedef struct StressWorld StressWorld;
 
@@ -16,10 +19,14 @@ struct StressWorld {
 	SegmentProvider *provider;
 	/* May be NULL. */
 	const LiveBytes *live;
+	WarmPace *pace;
+	SegmentLocks *locks;
 	/* Publishes the segment, if that goes well, and gives it back if not. Whether it was published. */
 	bool (*use)(StressWorld *world, AllocateService *service, Segment *segment, GRand *rand);
-	/* Removes a published file. */
-	void (*unlink)(StressWorld *world, GRand *rand);
+	/* Removes a published file, which may become a segment again. */
+	void (*unlink)(StressWorld *world, AllocateService *service, GRand *rand);
+	/* Writes to a live segment, if it meets one. */
+	void (*write)(StressWorld *world, GRand *rand);
 	/* When the service is gone, and `n_ready` segments were left in its pools: nothing else may be. */
 	StressWorld *(*free)(StressWorld *world, unsigned n_ready);
 };
