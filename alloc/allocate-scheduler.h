@@ -23,6 +23,7 @@
  */
 #pragma once
 
+#include "alloc/class-rules.h"
 #include "alloc/class-state.h"
 #include "alloc/end-list.h"
 #include "alloc/live-bytes.h"

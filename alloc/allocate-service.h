@@ -10,6 +10,7 @@
 
 #include "alloc/alloc-status.h"
 #include "alloc/allocate-request.h"
+#include "alloc/class-rules.h"
 #include "alloc/live-bytes.h"
 #include "alloc/log.h"
 #include "alloc/segment-locks.h"

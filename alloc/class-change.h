@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "alloc/segment-class.h"
+#include "alloc/class-rules.h"
 
 /* The same class, or classes, with what was given, and where. */
 SegmentClass *segment_class_copy(const SegmentClass *class);

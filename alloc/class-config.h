@@ -19,7 +19,7 @@
 
 #include <stdbool.h>
 
-#include "alloc/segment-class.h"
+#include "alloc/class-rules.h"
 
 /* Limits of a file and of a line, bytes. */
 #define CLASS_CONFIG_MAX_FILE (1024 * 1024)

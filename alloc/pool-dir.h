@@ -20,8 +20,8 @@
 
 #include <glib.h>
 
+#include "alloc/class-rules.h"
 #include "alloc/log.h"
-#include "alloc/segment-class.h"
 
 #define POOL_DIR_NAME ".warmfs"
 

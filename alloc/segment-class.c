@@ -2,16 +2,14 @@
 #include "alloc/segment-class.h"
 
 #include <errno.h>
-#include <stdarg.h>
 #include <string.h>
 
 #include "alloc/byte-size.h"
+#include "alloc/option-error.h"
 
 /* A whole T below what off_t holds: sums with offsets and rounding up never overflow it. */
 #define SIZE_MAX_BYTES ((UINT64_C(8388607)) << 40)
-#define MATCH_ALLOWED \
-	"a pattern for the path below the mount point, such as *.log, wal/* or **/*.log"
-#define SIZE_ALLOWED	"a number of bytes, or one with K, M, G or T, from 1 to 8388607T"
+#define SIZE_ALLOWED "a number of bytes, or one with K, M, G or T, from 1 to 8388607T"
 #define AHEAD_MAX	64
 #define TIMEOUT_MAX_MS	(60 * 60 * 1000)
 #define FOLIO_MIN_BYTES (4 * 1024)
@@ -408,7 +406,7 @@ typedef struct ClassOption {
 } ClassOption;
 
 static const ClassOption OPTIONS[] = {
-	{ "match", set_match, MATCH_ALLOWED },
+	{ "match", set_match, "a pattern for the path below the mount point, such as *.log, wal/* or **/*.log" },
 	{ "size", set_size, SIZE_ALLOWED },
 	{ "kind", set_kind, "mapped, append or stream", "mapped" },
 	{ "ahead", set_ahead, "a number of segments from 0 to 64, or auto", "2" },
@@ -460,6 +458,11 @@ const char *segment_class_value(const SegmentClass *class, const char *key, cons
 	return option && option->fallback ? option->fallback : "";
 }
 
+const char *segment_class_allowed(const char *key)
+{
+	return find_option(key)->allowed;
+}
+
 bool segment_class_has_key(const char *key)
 {
 	return find_option(key);
@@ -471,22 +474,6 @@ static char *quoted(const char *text)
 	if (strlen(text) <= QUOTED_MAX_BYTES)
 		return g_strdup(text);
 	return g_strdup_printf("%.*s...", QUOTED_MAX_BYTES, text);
-}
-
-/* Whatever the names and values in it hold, an error is one line of UTF-8. Always false. */
-static bool G_GNUC_PRINTF(3, 4) refuse(GError **error, GOptionError code, const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	g_autofree char *text = g_strdup_vprintf(format, args);
-	va_end(args);
-	for (char *at = text; *at; at++)
-		if (g_ascii_iscntrl(*at))
-			*at = '?';
-	g_autofree char *valid = g_utf8_make_valid(text, -1);
-	g_set_error_literal(error, G_OPTION_ERROR, code, valid);
-	return false;
 }
 
 /* Levenshtein's distance; SIZE_MAX where `b` is longer than any key. */
@@ -541,7 +528,7 @@ static bool refuse_key(const char *key, const char *value, GError **error)
 		g_string_append_printf(text, ", did you mean %s?", meant);
 	for (size_t i = 0; i < G_N_ELEMENTS(OPTIONS); i++)
 		g_string_append_printf(text, "%s%s", i ? ", " : "; allowed: ", OPTIONS[i].key);
-	return refuse(error, G_OPTION_ERROR_UNKNOWN_OPTION, "%s", text->str);
+	return option_error_refuse(error, G_OPTION_ERROR_UNKNOWN_OPTION, "%s", text->str);
 }
 
 bool segment_class_set(SegmentClass *class, const char *key, const char *value, GError **error)
@@ -564,158 +551,6 @@ bool segment_class_set_from(SegmentClass *class, const char *key, const char *va
 			given_options_note(class->given, key, value, origin);
 		return true;
 	}
-	return refuse(error, G_OPTION_ERROR_BAD_VALUE, "%s=%s: %s; allowed: %s", key, quoted_value,
+	return option_error_refuse(error, G_OPTION_ERROR_BAD_VALUE, "%s=%s: %s; allowed: %s", key, quoted_value,
 		      wrong, option->allowed);
-}
-
-struct ClassRules {
-	GPtrArray *classes;
-};
-
-static void destroy_class(void *class)
-{
-	segment_class_free(class);
-}
-
-ClassRules *class_rules_new(void)
-{
-	ClassRules *rules = g_new(ClassRules, 1);
-
-	rules->classes = g_ptr_array_new_with_free_func(destroy_class);
-	return rules;
-}
-
-ClassRules *class_rules_free(ClassRules *rules)
-{
-	if (!rules)
-		return NULL;
-	g_ptr_array_unref(rules->classes);
-	g_free(rules);
-	return NULL;
-}
-
-void class_rules_add(ClassRules *rules, SegmentClass *class)
-{
-	g_ptr_array_add(rules->classes, class);
-}
-
-size_t class_rules_count(const ClassRules *rules)
-{
-	return rules->classes->len;
-}
-
-const SegmentClass *class_rules_nth(const ClassRules *rules, size_t nth)
-{
-	return g_ptr_array_index(rules->classes, nth);
-}
-
-SegmentClass *class_rules_find_named(ClassRules *rules, const char *name)
-{
-	for (guint i = 0; i < rules->classes->len; i++) {
-		SegmentClass *class = g_ptr_array_index(rules->classes, i);
-
-		if (strcmp(class->name, name) == 0)
-			return class;
-	}
-	return NULL;
-}
-
-size_t class_rules_index(const ClassRules *rules, const SegmentClass *class)
-{
-	guint index;
-
-	return g_ptr_array_find(rules->classes, class, &index) ? index : class_rules_count(rules);
-}
-
-/* Whether the class's full pool, or the one segment that it must have, fits. */
-static bool check_space(const SegmentClass *class, uint64_t filesystem_bytes, GError **error)
-{
-	unsigned segments = class->ahead_auto ? 1 : MAX(class->ahead, 1);
-	g_autofree char *ahead = class->ahead_auto ? g_strdup("auto") : g_strdup_printf("%u", class->ahead);
-	uint64_t needed;
-	g_autofree char *needed_text = NULL;
-	g_autofree char *size = byte_size_format(class->size_bytes);
-	g_autofree char *filesystem = byte_size_format(filesystem_bytes);
-	g_autofree char *quota = byte_size_format(class->quota_bytes);
-
-	if (__builtin_mul_overflow(class->size_bytes, (uint64_t)segments, &needed)) {
-		needed = UINT64_MAX;
-		needed_text = g_strdup("over 16777215T");
-	} else {
-		needed_text = byte_size_format(needed);
-	}
-	if (needed > filesystem_bytes)
-		return refuse(error, G_OPTION_ERROR_BAD_VALUE,
-			      "class \"%s\": size=%s with ahead=%s needs %s, but the filesystem "
-			      "holds %s; make size or ahead smaller",
-			      class->name, size, ahead, needed_text, filesystem);
-	if (class->quota_bytes && needed > class->quota_bytes)
-		return refuse(error, G_OPTION_ERROR_BAD_VALUE,
-			      "class \"%s\": size=%s with ahead=%s needs %s, but quota=%s; make "
-			      "size or ahead smaller, or quota larger",
-			      class->name, size, ahead, needed_text, quota);
-	return true;
-}
-
-static bool check_class(const SegmentClass *class, uint64_t filesystem_bytes, GError **error)
-{
-	if (!class->match)
-		return refuse(error, G_OPTION_ERROR_BAD_VALUE,
-			      "class \"%s\": match is missing; allowed: %s", class->name,
-			      MATCH_ALLOWED);
-	if (!class->size_bytes)
-		return refuse(error, G_OPTION_ERROR_BAD_VALUE,
-			      "class \"%s\": size is missing; allowed: %s", class->name,
-			      SIZE_ALLOWED);
-	if (class->transient && class->kind != SEGMENT_KIND_APPEND)
-		return refuse(error, G_OPTION_ERROR_BAD_VALUE,
-			      "class \"%s\": transient=on goes with kind=append only, not with kind=%s", class->name,
-			      segment_kind_to_string(class->kind));
-	if (class->lock && !segment_class_is_warmed(class))
-		return refuse(error, G_OPTION_ERROR_BAD_VALUE,
-			      "class \"%s\": lock=on, but its segments have no warm pages; allowed: with kind=mapped or append, "
-			      "warm=on, and warm_min_size not above size", class->name);
-	return check_space(class, filesystem_bytes, error);
-}
-
-static bool check_pair(const SegmentClass *a, const SegmentClass *b, GError **error)
-{
-	if (strcmp(a->name, b->name) == 0)
-		return refuse(error, G_OPTION_ERROR_BAD_VALUE,
-			      "two classes are named \"%s\"; give each its own name", a->name);
-	if (glob_overlaps(a->match, b->match))
-		return refuse(error, G_OPTION_ERROR_BAD_VALUE,
-			      "class \"%s\" (match=%s) and class \"%s\" (match=%s) both match some "
-			      "paths; make the patterns disjoint",
-			      a->name, glob_pattern(a->match), b->name, glob_pattern(b->match));
-	return true;
-}
-
-bool class_rules_check(const ClassRules *rules, uint64_t filesystem_bytes, GError **error)
-{
-	size_t count = class_rules_count(rules);
-
-	if (count > CLASS_RULES_MAX)
-		return refuse(error, G_OPTION_ERROR_BAD_VALUE, "%zu classes; allowed: at most %d",
-			      count, CLASS_RULES_MAX);
-	for (size_t i = 0; i < count; i++)
-		if (!check_class(class_rules_nth(rules, i), filesystem_bytes, error))
-			return false;
-	for (size_t i = 0; i < count; i++)
-		for (size_t j = i + 1; j < count; j++)
-			if (!check_pair(class_rules_nth(rules, i), class_rules_nth(rules, j),
-					error))
-				return false;
-	return true;
-}
-
-const SegmentClass *class_rules_find(const ClassRules *rules, const char *path)
-{
-	for (size_t i = 0; i < class_rules_count(rules); i++) {
-		const SegmentClass *class = class_rules_nth(rules, i);
-
-		if (glob_match(class->match, path))
-			return class;
-	}
-	return NULL;
 }

@@ -2,8 +2,8 @@
 /*
  * A class says which new files get segments, of what kind and size, and how many are kept ahead.
  *
- * Ownership: a ClassRules owns its classes. Both are built and checked by one thread, and from then on readable from any
- * thread without a lock: they are immutable, but for the atomic fields and for `given` (alloc/class-change.h).
+ * Built by one thread, and from then on readable from any without a lock: it is immutable, but for the atomic fields and
+ * for `given` (alloc/class-change.h).
  */
 #pragma once
 
@@ -106,8 +106,9 @@ SegmentClass *segment_class_new(const char *name);
 SegmentClass *segment_class_free(SegmentClass *class);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(SegmentClass, segment_class_free)
 
-/* Whether segment_class_set knows `key`. */
+/* Whether segment_class_set knows `key`; and what it takes as the value of one that it knows, in words. */
 bool segment_class_has_key(const char *key);
+const char *segment_class_allowed(const char *key);
 /*
  * Sets one option from text; its key is the field's name, or what the README calls it. The
  * error (G_OPTION_ERROR) is one line that names key, value and what is allowed, and, for an unknown
@@ -123,33 +124,3 @@ const char *segment_class_nth_key(size_t nth);
 /* The value in force, as it was given or as its default is written ("" if there is none), and where it is from
  * (`default` then). Borrowed from the class. */
 const char *segment_class_value(const SegmentClass *class, const char *key, const char **ret_origin);
-
-/* Every class is compared with every other, so there is a limit. class_rules_check enforces it. */
-#define CLASS_RULES_MAX 128
-
-typedef struct ClassRules ClassRules;
-
-ClassRules *class_rules_new(void);
-ClassRules *class_rules_free(ClassRules *rules);
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(ClassRules, class_rules_free)
-
-/* Takes ownership of the class. */
-void class_rules_add(ClassRules *rules, SegmentClass *class);
-size_t class_rules_count(const ClassRules *rules);
-const SegmentClass *class_rules_nth(const ClassRules *rules, size_t nth);
-/* NULL if there is none of that name. */
-SegmentClass *class_rules_find_named(ClassRules *rules, const char *name);
-
-/*
- * Refuses what cannot work: a class without match or size, two classes of one name, two that match
- * one path, transient buffers for another kind than `append`, more in a full pool (size x ahead)
- * than the filesystem (of filesystem_bytes) or the class's own quota holds. No classes at all are
- * fine. The error (G_OPTION_ERROR) is one line that names the classes.
- */
-bool class_rules_check(const ClassRules *rules, uint64_t filesystem_bytes, GError **error);
-
-/* Which of the rules' classes it is; class_rules_count if it is none. */
-size_t class_rules_index(const ClassRules *rules, const SegmentClass *class);
-
-/* The class of a new file, or NULL. `path` is relative to the mount point. Any thread. */
-const SegmentClass *class_rules_find(const ClassRules *rules, const char *path);

@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "alloc/class-rules.h"
 #include "alloc/log.h"
 #include "alloc/segment.h"
 #include "alloc/sys.h"

@@ -8,7 +8,7 @@
  */
 #pragma once
 
-#include "alloc/segment-class.h"
+#include "alloc/class-rules.h"
 #include "alloc/sync.h"
 #include "alloc/transient-buffer.h"
 

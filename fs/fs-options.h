@@ -10,9 +10,9 @@
 
 #include <glib.h>
 
+#include "alloc/class-rules.h"
 #include "alloc/file-provider.h"
 #include "alloc/log.h"
-#include "alloc/segment-class.h"
 #include "fs/fs.h"
 
 typedef struct FsOptions {
