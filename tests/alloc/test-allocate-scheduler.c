@@ -336,28 +336,51 @@ static void test_waiting_is_not_starved(void)
 	fixture_deinit(&f);
 }
 
+/* Everybody is busy: the worker ahead, in class 0, and the thread for those who wait with what somebody waits for, in class 1.
+ * There is another class, 2. */
+typedef struct Busy {
+	Fixture f;
+	AllocateRequest *ahead;
+	/* Whoever waits goes away; the other one is the same, as its worker has it. */
+	AllocateRequest *gone, *of_gone;
+} Busy;
+
+static void busy_init(Busy *busy)
+{
+	Fixture *f = &busy->f;
+
+	fixture_init(f, 1, "large size=1G ahead=1", "small size=1M ahead=0", "other size=2M ahead=0", NULL);
+	busy->ahead = next_of(f, 0, NULL);
+	busy->gone = submit(f, 1, "small/1");
+	busy->of_gone = next_of(f, 1, "small/1");
+}
+
+/* Nothing more is to be done, and nobody is at work. */
+static void busy_deinit(Busy *busy)
+{
+	finish(&busy->f, busy->ahead, 0);
+	g_assert_null(next(&busy->f));
+	g_assert_cmpuint(busy->f.scheduler.n_background + busy->f.scheduler.n_urgent, ==, 0);
+	fixture_deinit(&busy->f);
+}
+
 /* Whoever goes away while his segment is made must not keep the thread from those of other classes who stay. */
 static void test_abandoned_makes_room(void)
 {
-	Fixture f;
-	AllocateRequest *ahead, *gone, *stays, *of_gone;
+	AllocateRequest *stays, *of_stays;
+	Busy busy;
 
-	fixture_init(&f, 1, "large size=1G ahead=1", "small size=1M ahead=0", "other size=2M ahead=0", NULL);
-	ahead = next_of(&f, 0, NULL);
-	gone = submit(&f, 1, "small/1");
-	of_gone = next_of(&f, 1, "small/1");
-	cancel(&f, gone);
-	g_assert_true(atomic_load(&of_gone->cancel));
-	g_assert_false(atomic_load(&ahead->cancel));
-	stays = submit(&f, 2, "other/1");
-	AllocateRequest *of_stays = next_of(&f, 2, "other/1");
-	finish(&f, of_gone, -ECANCELED);
-	finish(&f, of_stays, 0);
+	busy_init(&busy);
+	cancel(&busy.f, busy.gone);
+	g_assert_true(atomic_load(&busy.of_gone->cancel));
+	g_assert_false(atomic_load(&busy.ahead->cancel));
+	stays = submit(&busy.f, 2, "other/1");
+	of_stays = next_of(&busy.f, 2, "other/1");
+	finish(&busy.f, busy.of_gone, -ECANCELED);
+	finish(&busy.f, of_stays, 0);
 	expect_end(stays, ALLOCATE_READY, 0);
-	finish(&f, ahead, 0);
-	g_assert_cmpuint(counter(&f, 1, ALLOC_ERRORS), ==, 0);
-	g_assert_null(next(&f));
-	fixture_deinit(&f);
+	g_assert_cmpuint(counter(&busy.f, 1, ALLOC_ERRORS), ==, 0);
+	busy_deinit(&busy);
 }
 
 /* As long as there is a thread for those who stay, it is not thrown away. */
@@ -410,68 +433,53 @@ static void test_abandoned_is_taken_up(void)
 /* One of its class is in the queue already. */
 static void test_abandoned_is_inherited(void)
 {
-	Fixture f;
-	AllocateRequest *ahead, *gone, *of_gone, *stays;
+	AllocateRequest *stays;
+	Busy busy;
 
-	fixture_init(&f, 1, "large size=1G ahead=1", "small size=1M ahead=0", NULL);
-	ahead = next_of(&f, 0, NULL);
-	gone = submit(&f, 1, "small/1");
-	of_gone = next_of(&f, 1, "small/1");
-	stays = submit(&f, 1, "small/2");
-	cancel(&f, gone);
-	g_assert_false(atomic_load(&of_gone->cancel));
-	g_assert_null(next(&f));
-	finish(&f, of_gone, 0);
+	busy_init(&busy);
+	stays = submit(&busy.f, 1, "small/2");
+	cancel(&busy.f, busy.gone);
+	g_assert_false(atomic_load(&busy.of_gone->cancel));
+	g_assert_null(next(&busy.f));
+	finish(&busy.f, busy.of_gone, 0);
 	expect_end(stays, ALLOCATE_READY, 0);
-	finish(&f, ahead, 0);
-	g_assert_null(next(&f));
-	fixture_deinit(&f);
+	busy_deinit(&busy);
 }
 
 /* It had ended already, as it was told to: that is no error, and whoever counted on it has its turn. */
 static void test_abandoned_is_taken_up_too_late(void)
 {
-	Fixture f;
-	AllocateRequest *ahead, *gone, *of_gone, *stays;
+	AllocateRequest *stays;
+	Busy busy;
 
-	fixture_init(&f, 1, "large size=1G ahead=1", "small size=1M ahead=0", NULL);
-	ahead = next_of(&f, 0, NULL);
-	gone = submit(&f, 1, "small/1");
-	of_gone = next_of(&f, 1, "small/1");
-	cancel(&f, gone);
-	stays = submit(&f, 1, "small/2");
-	g_assert_null(next(&f));
-	finish(&f, of_gone, -ECANCELED);
-	g_assert_cmpuint(counter(&f, 1, ALLOC_ERRORS), ==, 0);
-	finish(&f, next_of(&f, 1, "small/2"), 0);
+	busy_init(&busy);
+	cancel(&busy.f, busy.gone);
+	stays = submit(&busy.f, 1, "small/2");
+	g_assert_null(next(&busy.f));
+	finish(&busy.f, busy.of_gone, -ECANCELED);
+	g_assert_cmpuint(counter(&busy.f, 1, ALLOC_ERRORS), ==, 0);
+	finish(&busy.f, next_of(&busy.f, 1, "small/2"), 0);
 	expect_end(stays, ALLOCATE_READY, 0);
-	finish(&f, ahead, 0);
-	g_assert_null(next(&f));
-	g_assert_cmpuint(f.scheduler.n_background + f.scheduler.n_urgent, ==, 0);
-	fixture_deinit(&f);
+	busy_deinit(&busy);
 }
 
 /* The worker is needed for another class, which waits longer: it is not kept at it. */
 static void test_abandoned_is_not_taken_from_others(void)
 {
-	Fixture f;
-	AllocateRequest *ahead, *gone, *of_gone, *other, *same;
+	AllocateRequest *other, *same;
+	Busy busy;
 
-	fixture_init(&f, 1, "large size=1G ahead=1", "small size=1M ahead=0", "other size=2M ahead=0", NULL);
-	ahead = next_of(&f, 0, NULL);
-	gone = submit(&f, 1, "small/1");
-	of_gone = next_of(&f, 1, "small/1");
-	other = submit(&f, 2, "other/1");
-	cancel(&f, gone);
-	same = submit(&f, 1, "small/2");
-	g_assert_true(atomic_load(&of_gone->cancel));
-	finish(&f, of_gone, -ECANCELED);
-	finish(&f, next_of(&f, 2, "other/1"), 0);
+	busy_init(&busy);
+	other = submit(&busy.f, 2, "other/1");
+	cancel(&busy.f, busy.gone);
+	same = submit(&busy.f, 1, "small/2");
+	g_assert_true(atomic_load(&busy.of_gone->cancel));
+	finish(&busy.f, busy.of_gone, -ECANCELED);
+	finish(&busy.f, next_of(&busy.f, 2, "other/1"), 0);
 	expect_end(other, ALLOCATE_READY, 0);
-	finish(&f, next_of(&f, 1, "small/2"), 0);
+	finish(&busy.f, next_of(&busy.f, 1, "small/2"), 0);
 	expect_end(same, ALLOCATE_READY, 0);
-	finish(&f, ahead, 0);
-	fixture_deinit(&f);
+	busy_deinit(&busy);
 }
 
 static void test_expired(void)

@@ -430,20 +430,28 @@ static void test_woken_to_end(void)
 	check_woken(cancel, -ECANCELED);
 }
 
+/* Ours; the member waits for it. */
+static pthread_t take_turn(Team *team, WarmStint *stint, const atomic_bool *never)
+{
+	pthread_t thread;
+
+	team_init(team, 0);
+	warm_stint_begin(stint, team->pace, never);
+	g_assert_cmpint(warm_stint_step(stint, 0), ==, 0);
+	atomic_store(&team->go_on, true);
+	thread = start_member(team);
+	TEST_WAIT_UNTIL(atomic_load(&team->n_slept) == 1);
+	return thread;
+}
+
 /* One works at a time; who waits for that hears of it when he must not any more. */
 static void check_turn(void (*wake)(Team *team), int result)
 {
 	atomic_bool never = false;
 	WarmStint stint;
 	Team team;
-	pthread_t thread;
+	pthread_t thread = take_turn(&team, &stint, &never);
 
-	team_init(&team, 0);
-	warm_stint_begin(&stint, team.pace, &never);
-	g_assert_cmpint(warm_stint_step(&stint, 0), ==, 0);
-	atomic_store(&team.go_on, true);
-	thread = start_member(&team);
-	TEST_WAIT_UNTIL(atomic_load(&team.n_slept) == 1);
 	g_assert_cmpuint(atomic_load(&team.n_past), ==, 0);
 	if (wake)
 		wake(&team);
@@ -475,14 +483,8 @@ static void check_turns_go_round(void)
 	atomic_bool never = false;
 	WarmStint stint;
 	Team team;
-	pthread_t thread;
+	pthread_t thread = take_turn(&team, &stint, &never);
 
-	team_init(&team, 0);
-	warm_stint_begin(&stint, team.pace, &never);
-	g_assert_cmpint(warm_stint_step(&stint, 0), ==, 0);
-	atomic_store(&team.go_on, true);
-	thread = start_member(&team);
-	TEST_WAIT_UNTIL(atomic_load(&team.n_slept) == 1);
 	g_assert_cmpint(warm_stint_step(&stint, 0), ==, 0);
 	g_assert_cmpuint(atomic_load(&team.n_past), ==, 1);
 	warm_stint_end(&stint);
