@@ -49,8 +49,16 @@ static int create_error(const PendingCreate *create, int r)
 }
 
 /* The kernel checks permissions once more before open returns. Attributes that have expired by then would cost the
- * application one more round trip, so they hold for this moment, also for a file that is open for writing. */
-#define CREATED_ATTR_TIMEOUT_S 0.001
+ * application one more round trip, so they hold for this moment. */
+#define LEAST_CREATED_ATTR_TIMEOUT_S 0.001
+
+/* Although the file is open for writing: nobody has mapped it yet, and when somebody does, the kernel asks again. */
+static double created_attr_timeout(const Fs *fs)
+{
+	double timeout = fs->config.attr_timeout;
+
+	return MAX(timeout, LEAST_CREATED_ATTR_TIMEOUT_S);
+}
 
 /* Answers with the new file, open as `fd`, whose ownership this takes. */
 static void reply_created(PendingCreate *create, int fd)
@@ -77,7 +85,7 @@ static void reply_created(PendingCreate *create, int fd)
 		return;
 	}
 	entry = reply_entry_param(fs, inode, &attr);
-	entry.attr_timeout = MAX(entry.attr_timeout, CREATED_ATTR_TIMEOUT_S);
+	entry.attr_timeout = created_attr_timeout(fs);
 	fs_metrics_note_create(&fs->metrics, class_rules_index(fs->rules, create->class),
 			       monotonic_ns() - create->began_ns);
 	if (fuse_reply_create(create->req, &entry, &create->fi) < 0) {
