@@ -47,6 +47,8 @@ typedef struct Inode {
 	InodeIo io;
 	uint64_t n_io_handles;
 	int backing_id;
+	/* Of a directory: its mtime when it was opened last. */
+	struct timespec listed_mtime;
 	/* Handles that may write: while there are any, the kernel may not cache attributes, because
 	 * stores through a mapping change them and tell nobody. */
 	atomic_uint n_writers;

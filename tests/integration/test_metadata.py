@@ -9,6 +9,8 @@ import time
 import pytest
 
 import warmfs
+from warmfs import touch, write_all
+
 MI = 1 << 20
 
 # So that what is remembered is not just forgotten in time.
@@ -69,3 +71,53 @@ def test_new_file_that_is_mapped(warm, kind, passthrough):
         born = os.fstat(fd)
     memory.close()
     os.close(fd)
+
+
+def test_listing_of_a_large_directory(warm, workdir):
+    """Nothing is looked up for who only wants the names: a descriptor of each file would show."""
+    directory = workdir / 'source/large'
+    directory.mkdir(parents=True)
+    for i in range(3000):
+        touch(directory / f'{i:05}')
+    mount = warm('match=*.seg', f'size={MI}', REMEMBER)
+    mount.wait_settled(2)
+    before = len(os.listdir(f'/proc/{mount.pid}/fd'))
+    assert sorted(os.listdir(mount.point / 'large')) == sorted(os.listdir(directory))
+    assert len(os.listdir(f'/proc/{mount.pid}/fd')) < before + 10
+
+
+def test_attributes_after_listing(warm, workdir):
+    """Of a small directory they come with its listing; of a large one, as soon as they are asked for."""
+    for name, count in (('small', 10), ('large', 3000)):
+        (workdir / 'source' / name).mkdir(parents=True)
+        for i in range(count):
+            write_all(workdir / 'source' / name / f'{i:05}', b'x' * i)
+    mount = warm('match=*.seg', f'size={MI}', REMEMBER)
+
+    def look_at_all(name):
+        with os.scandir(mount.point / name) as entries:
+            assert all(entry.stat().st_size == int(entry.name) for entry in entries)
+
+    # One lookup is of the directory.
+    assert asked(mount, lambda: look_at_all('small'), 'lookup', 'getattr') == [1, 0]
+    assert asked(mount, lambda: look_at_all('large'), 'lookup')[0] < 2000
+
+
+def test_listing_again(warm):
+    """The kernel keeps the listing that is asked for again, and no longer than it is true."""
+    mount = warm('match=*.seg', f'size={MI}', REMEMBER)
+    directory = mount.point / 'directory'
+    directory.mkdir()
+    names = []
+    for i in range(5):
+        touch(directory / f'{i}')
+        names.append(f'{i}')
+
+        def look():
+            assert sorted(os.listdir(directory)) == names  # pylint: disable=cell-var-from-loop
+        assert asked(mount, look, 'readdir')[0] > 0
+        assert asked(mount, look, 'readdir')[0] > 0
+        assert asked(mount, look, 'readdir') == [0]
+    os.unlink(directory / '0')
+    names.remove('0')
+    look()
