@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -37,6 +38,10 @@
 /* Requests that may block in the daemon at a time (an fsync, a read of a cold file). Waiting creates are not among
  * them. */
 #define MAX_LOOP_THREADS 64
+/* So many more than are busy stay: after a burst, the others end and give back their buffers, of 1 MiB each. */
+#define MAX_IDLE_LOOP_THREADS 8
+/* More than the answer to the largest read needs, less than the buffer of a thread. */
+#define OWN_MAPPING_BYTES (1024 * 1024 + 8192)
 
 typedef struct FsSession {
 	const FsOptions *options;
@@ -153,6 +158,16 @@ static void raise_descriptor_limit(void)
 	setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+/* Or else every burst leaves more of it behind: an arena for each thread, and, once a buffer of a thread has been
+ * freed, megabytes kept free in each. */
+static void bound_free_memory(void)
+{
+#ifdef __GLIBC__
+	mallopt(M_ARENA_MAX, (int)g_get_num_processors());
+	mallopt(M_MMAP_THRESHOLD, OWN_MAPPING_BYTES);
+#endif
+}
+
 static void set_up_process(void)
 {
 	sigset_t set;
@@ -167,6 +182,7 @@ static void set_up_process(void)
 	/* A new file's mode is worked out for the application that creates it. */
 	umask(0);
 	raise_descriptor_limit();
+	bound_free_memory();
 }
 
 /* Everything that can be refused without touching anything. */
@@ -470,6 +486,7 @@ static void serve(FsSession *session)
 	struct fuse_loop_config *config = fuse_loop_cfg_create();
 
 	fuse_loop_cfg_set_max_threads(config, MAX_LOOP_THREADS);
+	fuse_loop_cfg_set_idle_threads(config, MAX_IDLE_LOOP_THREADS);
 	fuse_session_loop_mt(session->fuse, config);
 	fuse_loop_cfg_destroy(config);
 }
