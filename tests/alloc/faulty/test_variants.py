@@ -38,6 +38,8 @@ class Copy:
 
     def __init__(self, directory):
         self.root = directory / 'copy'
+        self.tmp = directory / 'tmp'
+        self.tmp.mkdir()
         shutil.copytree(ROOT, self.root, ignore=shutil.ignore_patterns('build*', '.git', '__pycache__'), symlinks=True)
         run('meson', 'setup', '--buildtype=debugoptimized', 'build', cwd=self.root)
 
@@ -45,7 +47,8 @@ class Copy:
         name = f'test-{program(test)}'
         run('ninja', '-C', 'build', f'tests/{name}', cwd=self.root)
         done = subprocess.run([self.root / 'build/tests' / name, '-p', test], cwd=self.root / 'build', timeout=SECONDS,
-                              stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+                              env={**os.environ, 'TMPDIR': str(self.tmp)}, stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, check=False,
                               preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)))
         print(done.stdout[-2000:], done.stderr[-2000:])
         # GTest succeeds, too, where there is no such test.
@@ -56,7 +59,10 @@ class Copy:
 @pytest.fixture(scope='module')
 def copy(tmp_path_factory):
     directory = tmp_path_factory.mktemp('faulty')
+    # What a test that fails leaves goes with these.
+    warmfs.run('mount', '-t', 'tmpfs', 'none', '/dev/shm')
     yield Copy(directory)
+    warmfs.umount('/dev/shm')
     shutil.rmtree(directory)
 
 
