@@ -38,6 +38,7 @@ FsReport *fs_report_new(Fs *fs)
 	report->started_s = fs->started_s;
 	report->passthrough = atomic_load(&fs->passthrough);
 	report->held_bytes = fs->provider ? file_provider_held_bytes(fs->provider) : 0;
+	report->buried_bytes = fs->service ? allocate_service_burying_bytes(fs->service) : 0;
 	read_metrics(&fs->metrics, report);
 	report->n_classes = fs->service ? class_rules_count(fs->rules) : 0;
 	report->classes = g_new0(ClassReport, report->n_classes);

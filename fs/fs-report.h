@@ -34,6 +34,8 @@ typedef struct FsReport {
 	bool passthrough;
 	/* What the pool holds on the disk, half-made segments included. */
 	uint64_t held_bytes;
+	/* Of removed files, what has not been given back yet. */
+	uint64_t buried_bytes;
 	uint64_t requests[_FS_REQUEST_MAX];
 	uint64_t opens[_FS_DATA_PATH_MAX];
 	/* Of files without a class. */

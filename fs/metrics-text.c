@@ -282,6 +282,8 @@ static void write_mount(MetricsText *metrics, const FsReport *report)
 	sample(metrics, "passthrough", "", NULL, NULL, NULL, NULL, report->passthrough);
 	begin(metrics, "held_bytes", "gauge", "What the pool holds on the disk, half-made segments included.");
 	sample(metrics, "held_bytes", "", NULL, NULL, NULL, NULL, report->held_bytes);
+	begin(metrics, "buried_bytes", "gauge", "Of removed files, what is still to be given back; it counts as free.");
+	sample(metrics, "buried_bytes", "", NULL, NULL, NULL, NULL, report->buried_bytes);
 }
 
 static void write_requests(MetricsText *metrics, const FsReport *report)

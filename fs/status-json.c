@@ -94,6 +94,7 @@ char *fs_report_to_json(const FsReport *report)
 	json_number(&json, "started_seconds", report->started_s);
 	json_bool(&json, "passthrough", report->passthrough);
 	json_number(&json, "held_bytes", report->held_bytes);
+	json_number(&json, "buried_bytes", report->buried_bytes);
 	json_begin(&json, "classes", '[');
 	for (size_t i = 0; i < report->n_classes; i++)
 		write_class(&json, &report->classes[i]);

@@ -28,10 +28,14 @@ static void append_head(GString *text, const FsReport *report)
 	g_autoptr(GDateTime) started = g_date_time_new_from_unix_local(report->started_s);
 	g_autofree char *since = g_date_time_format(started, "%Y-%m-%d %H:%M:%S");
 	g_autofree char *held = byte_size_format(report->held_bytes);
+	g_autofree char *buried = byte_size_format(report->buried_bytes);
 
 	g_string_append_printf(text, "warmfs " WARMFS_VERSION ": %s at %s since %s\n", report->options->source,
 			       report->mount_point, since);
-	g_string_append_printf(text, "passthrough %s; the pool holds %s\n", report->passthrough ? "on" : "off", held);
+	g_string_append_printf(text, "passthrough %s; the pool holds %s", report->passthrough ? "on" : "off", held);
+	if (report->buried_bytes > 0)
+		g_string_append_printf(text, "; %s of removed files are still to be given back", buried);
+	g_string_append_c(text, '\n');
 }
 
 static void append_pool(GString *text, const ClassReport *report)

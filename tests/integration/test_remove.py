@@ -2,6 +2,7 @@
 """Removing large files: gone at once for everybody, the blocks a little later, and nobody is short of them."""
 
 import ctypes
+import json
 import mmap
 import os
 
@@ -32,6 +33,10 @@ def free(path):
     return status.f_bavail * status.f_frsize
 
 
+def buried(mount):
+    return json.loads((mount.point / '.warmfs/status.json').read_text())['buried_bytes']
+
+
 def make_segment(mount, name):
     """A file of its class, which nobody has open or mapped any more, not even the daemon."""
     touch(mount.point / name)
@@ -59,6 +64,9 @@ def test_name_first(warm, workdir, stack, faults):
     assert os.listdir(mount.point) == []
     assert not (mount.src / 'a.seg').exists()
     assert len(descriptors(mount, 'a.seg')) == 1
+    assert SIZE <= buried(mount) < SIZE + MI
+    assert f'warmfs_buried_bytes {buried(mount)}\n' in (mount.point / '.warmfs/metrics').read_text()
+    assert 'of removed files are still to be given back' in (mount.point / '.warmfs/status').read_text()
     # They are counted as free already.
     assert abs(free(mount.point) - before - SIZE) < 16 * MI
     # And the name is free for another.
@@ -66,6 +74,8 @@ def test_name_first(warm, workdir, stack, faults):
     assert (mount.point / 'a.seg').read_bytes()[:6] == b'other\0'
     faults.clear()
     wait_until(lambda: not [path for path in descriptors(mount, 'a.seg') if 'deleted' in path], what='the end of it')
+    wait_until(lambda: buried(mount) == 0, what='the space')
+    assert 'still to be given back' not in (mount.point / '.warmfs/status').read_text()
 
 
 def test_rename_over(warm, faults):
