@@ -4,7 +4,9 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
+import stat
 import subprocess
 
 import pytest
@@ -140,6 +142,56 @@ def test_mount_right_after_umount(place, mnt, faults):
     faults.clear()
     assert again.wait(60 * warmfs.SLOW) == 0, (place / 'stderr').read_text()
     assert os.stat(mnt.point / 'a.seg').st_size == 0
+
+
+@pytest.mark.parametrize('way', ['umount POINT', 'umount -l POINT', 'umount -i POINT', 'umount -f POINT', 'umount -R POINT',
+                                 'umount -A POINT', 'umount -d POINT', 'umount -t fuse.warmfs POINT',
+                                 'umount -a -t fuse.warmfs', 'fusermount3 -u POINT', 'fusermount3 -u -z POINT'])
+def test_ways_to_umount(place, mnt, way):
+    """Whatever people are used to; and the daemon ends with it."""
+    if not shutil.which(way.split()[0]):
+        pytest.skip(f'{way.split()[0]} is not there')
+    command('mount', '-t', 'warmfs', place / 'source', mnt.point, '-o', CLASS).require()
+    command(*[str(mnt.point) if word == 'POINT' else word for word in way.split()]).require()
+    mnt.wait_gone()
+
+
+def test_umount_while_it_is_used(place, mnt):
+    """Not at all, or out of sight; then whoever has a file open goes on to use it, and the daemon ends after him."""
+    command('mount', '-t', 'warmfs', place / 'source', mnt.point, '-o', CLASS).require()
+    with open(mnt.point / 'a.seg', 'xb', buffering=0) as file:
+        refused = command('umount', mnt.point)
+        assert refused.status == 32 and 'busy' in refused.stderr
+        command('umount', '-l', mnt.point).require()
+        assert not mnt.entry()
+        file.write(b'still here')
+        os.fsync(file.fileno())
+        assert daemons_of(mnt.point)
+    mnt.wait_gone()
+    assert (place / 'source/a.seg').read_bytes()[:10] == b'still here'
+
+
+@pytest.mark.parametrize('way', ['umount', 'umount -l', 'fusermount3 -u', 'root'])
+def test_umount_of_a_users_mount(place, mnt, stack, way):
+    """By himself, and by root; by nobody else."""
+    if not shutil.which('fusermount3'):
+        pytest.skip('fusermount3 is not there')
+    # As most systems have it. In this namespace only.
+    os.mknod(place / 'fuse', stat.S_IFCHR, os.stat('/dev/fuse').st_rdev)
+    os.chmod(place / 'fuse', 0o666)
+    warmfs.run('mount', '--bind', place / 'fuse', '/dev/fuse')
+    stack.callback(warmfs.umount, '/dev/fuse')
+    binary = shutil.copy(warmfs.BINARY, place / 'warmfs')
+    for path in (place / 'source', mnt.point):
+        shutil.chown(path, 'nobody', 'nogroup')
+    his = ['setpriv', '--reuid=nobody', '--regid=nogroup', '--clear-groups']
+    others = ['setpriv', '--reuid=daemon', '--regid=daemon', '--clear-groups']
+    command(*his, binary, '-o', CLASS, place / 'source', mnt.point).require()
+    for words in ('umount', 'fusermount3 -u'):
+        assert command(*others, *words.split(), mnt.point).status != 0
+    assert mnt.entry()
+    command(*([] if way == 'root' else his), *(['umount'] if way == 'root' else way.split()), mnt.point).require()
+    mnt.wait_gone()
 
 
 def test_umount_after_a_kill(place, mnt):
