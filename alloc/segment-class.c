@@ -147,7 +147,7 @@ static char *set_size(SegmentClass *class, const char *value)
 static char *set_quota(SegmentClass *class, const char *value)
 {
 	uint64_t bytes = 0;
-	char *wrong = parse_bytes(value, 1, SIZE_MAX_BYTES, &bytes);
+	char *wrong = strcmp(value, "none") == 0 ? NULL : parse_bytes(value, 1, SIZE_MAX_BYTES, &bytes);
 
 	if (!wrong)
 		class->quota_bytes = bytes;
@@ -421,7 +421,7 @@ static const ClassOption OPTIONS[] = {
 	{ "lock", set_lock, SWITCH_ALLOWED, "off" },
 	{ "lock_active", set_lock_active, "a number of segments from 0 to 64", "2" },
 	{ "linger", set_linger, "milliseconds, or a number with ms or s, from 0 to 3600s", "10000" },
-	{ "quota", set_quota, SIZE_ALLOWED },
+	{ "quota", set_quota, SIZE_ALLOWED ", or none" },
 	{ "slow_ms", set_slow, "milliseconds, or a number with ms or s, from 0 to 3600s", "10" },
 	{ "transient", set_transient, SWITCH_ALLOWED, "off" },
 	{ "transient_pool_size", set_transient_pool_size, "a number of buffers from 1 to 64", "5" },

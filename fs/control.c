@@ -120,16 +120,16 @@ static int run_seal(Fs *fs, const char *argument, GString *answer, char **ret_er
 	int r;
 
 	if (!path)
-		return refuse(ret_error, -EINVAL, "seal %s: not a path below the mount point", argument);
+		return refuse(ret_error, -EINVAL, "%s: not a path below the mount point", argument);
 	fd = open_in_source(fs, path);
 	if (fd < 0 || fstat(fd, &attr) < 0)
-		return refuse(ret_error, fd < 0 ? fd : -errno, "seal %s: %s; give a file of the mount", argument,
+		return refuse(ret_error, fd < 0 ? fd : -errno, "%s: %s; give a file of the mount", argument,
 			      g_strerror(fd < 0 ? -fd : errno));
 	r = fs->live ? live_set_seal(fs->live, attr.st_dev, attr.st_ino) : -ENOENT;
 	if (r == -EBUSY)
-		return refuse(ret_error, r, "seal %s: somebody has it open; it is sealed soon after the last close", path);
+		return refuse(ret_error, r, "%s: somebody has it open; it is sealed soon after the last close", path);
 	if (r < 0 && r != -ENOENT)
-		return refuse(ret_error, r, "seal %s: %s; it is tried again after its linger time", path, g_strerror(-r));
+		return refuse(ret_error, r, "%s: %s; it is tried again after its linger time", path, g_strerror(-r));
 	g_string_append_printf(answer, "%s: %s\n", path, r == 0 ? "sealed: a plain file now" : "a plain file already");
 	return 0;
 }
@@ -163,7 +163,7 @@ static int run_explain(Fs *fs, const char *argument, GString *answer, char **ret
 	const SegmentClass *class;
 
 	if (!path)
-		return refuse(ret_error, -EINVAL, "explain %s: not a path below the mount point", argument);
+		return refuse(ret_error, -EINVAL, "%s: not a path below the mount point", argument);
 	for (size_t i = 0; i < class_rules_count(fs->rules); i++)
 		explain_class(class_rules_nth(fs->rules, i), path, answer);
 	class = class_rules_find(fs->rules, path);

@@ -74,7 +74,8 @@ static bool parse_bytes(const char *value, uint64_t *ret_bytes)
 
 static bool set_rate(FsOptions *options, const char *value)
 {
-	return parse_bytes(value, &options->pace.rate_bytes);
+	options->pace.rate_bytes = 0;
+	return g_strcmp0(value, "none") == 0 || parse_bytes(value, &options->pace.rate_bytes);
 }
 
 static bool set_lock_budget(FsOptions *options, const char *value)
@@ -149,7 +150,7 @@ static const struct MountKey {
 } mount_keys[] = {
 	{ "threads", set_threads, "1 to 64", NULL, NULL },
 	{ "reserve", set_reserve, "0% to 90%", "5%", NULL },
-	{ "rate", set_rate, "bytes per second from 1, also with K, M, G or T", NULL, NULL },
+	{ "rate", set_rate, "bytes per second from 1, also with K, M, G or T, or none", NULL, NULL },
 	{ "lock_budget", set_lock_budget, "a number of bytes from 1, also with K, M, G or T", NULL,
 	  "segments are locked within it" },
 	{ "yield", set_yield, "on or off", "on", NULL },
@@ -665,11 +666,9 @@ static bool differs(const FsOptions *options, const FsOptions *wanted, const cha
 	g_autofree char *before = fs_options_value(options, key, &origin);
 	g_autofree char *now = fs_options_value(wanted, key, &origin);
 
-	if (strcmp(before, now) == 0)
-		return false;
 	*ret_before = g_strdup(*before ? before : "none");
 	*ret_now = g_strdup(*now ? now : "none");
-	return true;
+	return strcmp(*ret_before, *ret_now) != 0;
 }
 
 bool fs_options_can_become(const FsOptions *options, const FsOptions *wanted, GError **error)

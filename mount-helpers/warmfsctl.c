@@ -436,7 +436,9 @@ static int run_presets(const char *verb, char **words)
 	file = g_strconcat(words[0], ".conf", NULL);
 	path = g_build_filename(dir, file, NULL);
 	if (!g_file_get_contents(path, &text, NULL, &error)) {
-		g_prefix_error(&error, "%s: see warmfsctl presets for those that there are: ", words[0]);
+		g_clear_error(&error);
+		g_set_error(&error, G_FILE_ERROR, G_FILE_ERROR_NOENT,
+			    "%s: cannot read %s; warmfsctl presets lists those that there are", words[0], path);
 		return fail(verb, error);
 	}
 	fputs(text, stdout);

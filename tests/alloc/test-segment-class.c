@@ -119,6 +119,8 @@ static void test_set_bytes(void)
 	g_assert_cmpuint(class->quota_bytes, ==, 1);
 	set(class, "quota", "64000000");
 	g_assert_cmpuint(class->quota_bytes, ==, 64000000);
+	set(class, "quota", "none");
+	g_assert_cmpuint(class->quota_bytes, ==, 0);
 	set(class, "folio", "4K");
 	g_assert_cmpuint(class->folio_bytes, ==, 4096);
 	set(class, "folio", "2097152");
@@ -269,9 +271,9 @@ static void test_refuses_values(void)
 		{ "size", "0G", "too small", SIZE_ALLOWED },
 		{ "size", "8388608T", "too large", SIZE_ALLOWED },
 		{ "size", "99999999T", "too large", SIZE_ALLOWED },
-		{ "quota", "0", "too small", SIZE_ALLOWED },
-		{ "quota", "all", "not a size", SIZE_ALLOWED },
-		{ "quota", "8388608T", "too large", SIZE_ALLOWED },
+		{ "quota", "0", "too small", SIZE_ALLOWED ", or none" },
+		{ "quota", "all", "not a size", SIZE_ALLOWED ", or none" },
+		{ "quota", "8388608T", "too large", SIZE_ALLOWED ", or none" },
 		{ "kind", "", "not a kind", "mapped, append or stream" },
 		{ "kind", "append2", "not a kind", "mapped, append or stream" },
 		{ "kind", "MAPPED", "not a kind", "mapped, append or stream" },

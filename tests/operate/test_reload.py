@@ -67,6 +67,8 @@ def test_set_is_seen(mount):
     ctl('set', mount.point, 'one', 'ahead=1')
     ctl('set', mount.point, 'one', 'quota=256K')
     wait_until(lambda: ready(mount)[0] == 1, what='the quota')
+    assert ctl('set', mount.point, 'one', 'quota=none') == 'class one: now quota=none, was 256K\n'
+    ctl('set', mount.point, 'one', 'quota=256K')
     assert 'needs 512K, but quota=256K' in refused('set', mount.point, 'one', 'ahead=2')
 
 
@@ -131,6 +133,8 @@ def test_set_of_the_mount(mount):
     assert not mount.log_lines('now reserve')
     ctl('set', mount.point, 'log_level=notice')
     assert mount.log_lines('now log_level=notice, was error')
+    assert ctl('set', mount.point, 'rate=none') == 'mount: now rate=none, was 64M\n'
+    ctl('set', mount.point, 'rate=64M')
     # All of it is gone with the next reload, which the file says nothing of.
     ctl('reload', mount.point)
     assert {key: value for key, (value, _) in in_force(mount, 'warmfs').items()} == before
