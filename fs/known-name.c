@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fs/known-name.h"
 
+#include <limits.h>
 #include <unistd.h>
 
 #include "fs/status-dir.h"
@@ -15,10 +16,21 @@ static bool wait_lost(KnownName *name)
 	return !name->stopping;
 }
 
+/* If the daemon is killed, nobody answers a look-up under way, and this thread cannot end before it is answered: the kernel
+ * does that when the last descriptor of the device is closed, so this thread must have none. */
+static bool give_descriptors_up(void)
+{
+	return close_range(STDERR_FILENO + 1, UINT_MAX, CLOSE_RANGE_UNSHARE) == 0;
+}
+
 static void *thread_run(void *arg)
 {
 	KnownName *name = arg;
 
+	if (!give_descriptors_up()) {
+		latch_open(&name->first);
+		return NULL;
+	}
 	while (wait_lost(name)) {
 		/* Whatever the answer is: who needs the name is told it as well. */
 		access(name->path, F_OK);

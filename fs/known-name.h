@@ -3,7 +3,7 @@
  * Has the kernel know the name MOUNT/.warmfs before somebody needs it. While a create waits in the mount's root, the kernel
  * keeps everybody out who has to look a name up there, so nobody could see why it waits; who uses names that it knows gets
  * in. Nothing is held for that, as it would keep the mount from being unmounted: when the kernel forgets the name (memory
- * is short, or it was mounted anew), it is looked up again.
+ * is short, or it was mounted anew), it is looked up again. Not on Linux before 5.9 (see give_descriptors_up).
  */
 #pragma once
 

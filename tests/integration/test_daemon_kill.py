@@ -7,6 +7,7 @@ WARMFS_TEST_SEED repeats the moments and the data; with WARMFS_TEST_LONG there a
 import mmap
 import os
 import random
+import signal
 import struct
 import time
 
@@ -76,6 +77,25 @@ def check(directory, seed, writer, state):
     data = path.read_bytes() if path.exists() else b''
     assert acknowledged <= len(data) <= acknowledged + more, (path, acknowledged, more)
     assert data == content(seed, writer, number)[:len(data)]
+
+
+MS_REMOUNT = 32
+
+
+def test_killed_while_it_asks_itself(warm, faults):
+    """It ends, and so does what others wait for, also when it is killed while a thread of its own waits for its answer."""
+    mount = warm('attr_timeout=0', faults=faults)
+    name = mount.point / '.warmfs'
+    assert name.is_dir()
+    # What the kernel asks on the way to a name.
+    faults.set('fstatat path=/source delay_ms=hold')
+    # That makes it forget all names, and the daemon look its own one up again.
+    warmfs.check(warmfs.libc.mount(b'none', os.fsencode(mount.point), None, MS_REMOUNT, None))
+    faults.wait_hit('fstatat')
+    mount.process.send_signal(signal.SIGKILL)
+    warmfs.wait_until(lambda: not mount.alive(), what='the end of the daemon')
+    with pytest.raises(OSError, match='not connected'):
+        os.stat(mount.point)
 
 
 @pytest.mark.limit(1200 if LONG else 240)
