@@ -17,10 +17,11 @@ static bool wait_lost(KnownName *name)
 }
 
 /* If the daemon is killed, nobody answers a look-up under way, and this thread cannot end before it is answered: the kernel
- * does that when the last descriptor of the device is closed, so this thread must have none. */
+ * does that when the last descriptor of the device is closed, so this thread must have none. Nor those of whoever started the
+ * daemon, and waits for their end. */
 static bool give_descriptors_up(void)
 {
-	return close_range(STDERR_FILENO + 1, UINT_MAX, CLOSE_RANGE_UNSHARE) == 0;
+	return close_range(0, UINT_MAX, CLOSE_RANGE_UNSHARE) == 0;
 }
 
 static void *thread_run(void *arg)
