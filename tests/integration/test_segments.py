@@ -431,7 +431,7 @@ def test_unlink_while_open(mount, kind):
 def test_unlink_gives_space_back(warm, workdir, stack):
     """Nothing of ours holds on to a segment that the application has closed and removed."""
     disk = stack.enter_context(warmfs.loop_fs('ext4', 64 * MI, workdir))
-    mount = warm('match=*.seg', 'size=8M', 'ahead=1', source=disk)
+    mount = warm('match=*.seg', 'size=8M', 'ahead=1', 'recycle=off', source=disk)
     mount.wait_settled(1)
     free = os.statvfs(disk).f_bfree
     for i in range(20):
