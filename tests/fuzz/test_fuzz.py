@@ -10,11 +10,11 @@ Environment:
 import os
 import pathlib
 import random
-import subprocess
 
 import pytest
 
 import warmfs
+from program import Program
 from warmfs import KI, MI
 
 FUZZ = pathlib.Path(os.environ.get('WARMFS_FUZZ', warmfs.TREE / 'build/tests/fuzz/fuzz-file-ops'))
@@ -49,28 +49,6 @@ VARIANTS = {
 }
 
 
-class Run:
-    """One run of the fuzzer, which the time limit of the test can end."""
-
-    def __init__(self, *args):
-        self.process = subprocess.Popen([FUZZ, *[str(arg) for arg in args]], stdin=subprocess.DEVNULL,
-                                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                                        preexec_fn=warmfs.die_with_parent)
-        warmfs.LIVE.append(self)
-
-    def abort(self):
-        self.process.kill()
-
-    def finish(self):
-        try:
-            text = self.process.communicate()[0]
-        finally:
-            self.abort()
-            self.process.wait()
-            warmfs.LIVE.remove(self)
-        return self.process.returncode, text
-
-
 @pytest.fixture(params=VARIANTS)
 def variant(request):
     return VARIANTS[request.param]
@@ -97,9 +75,9 @@ def test_same_as_native(warm, workdir, variant):
                  *([] if any('attr_timeout' in option for option in mount_options) else ['attr_timeout=0']))
     native = workdir / 'native'
     native.mkdir()
-    status, text = Run('--native', native, '--mount', mount.point, '--kind', kind, '--capacity', capacity,
-                       '--seed', SEED, '--ops', N_OPS, *(['--linger', LINGER_MS] if kind in LIVE_KINDS else []),
-                       *fuzz_options).finish()
+    status, text = Program(FUZZ, '--native', native, '--mount', mount.point, '--kind', kind, '--capacity', capacity,
+                           '--seed', SEED, '--ops', N_OPS, *(['--linger', LINGER_MS] if kind in LIVE_KINDS else []),
+                           *fuzz_options).finish()
     print(f'WARMFS_TEST_SEED={SEED}\n{text}')
     assert status == 0, f'seed {SEED}'
     # The last sequence's files are still there: plain ones of the same bytes, without the mount.
