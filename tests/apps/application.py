@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 
+import threads
 import warmfs
 from warmfs import SLOW, TestError, wait_until
 
@@ -53,10 +54,9 @@ def port_is_open(port):
 
 def descendants(pid):
     found = []
-    with contextlib.suppress(OSError):
-        for task in pathlib.Path(f'/proc/{pid}/task').iterdir():
-            for child in (task / 'children').read_text().split():
-                found += [int(child), *descendants(int(child))]
+    for children in threads.read_each(pid, 'children').values():
+        for child in children.split():
+            found += [int(child), *descendants(int(child))]
     return found
 
 

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the daemon may still do once it serves, in each of its threads."""
 
-import contextlib
 import os
 import pathlib
 import re
 
 import pytest
 
+import threads
 import warmfs
 
 UNIT = warmfs.TREE / 'mount-helpers/systemd/warmfs@.service.in'
@@ -27,17 +27,16 @@ def kept():
 
 
 def fields(status):
-    return dict(line.split(':\t', 1) for line in status.read_text().splitlines() if ':\t' in line)
+    return dict(line.split(':\t', 1) for line in status.splitlines() if ':\t' in line)
 
 
-def capabilities(task):
-    found = fields(task / 'status')
+def capabilities(found):
     return {name: int(found[name], 16) for name in ('CapInh', 'CapPrm', 'CapEff', 'CapBnd', 'CapAmb')}
 
 
 def expected():
     """As many of them as a program that we start has."""
-    own = fields(pathlib.Path('/proc/self/status'))
+    own = fields(pathlib.Path('/proc/self/status').read_text())
     permitted, bounding = int(own['CapPrm'], 16), int(own['CapBnd'], 16)
     left = kept()
     return {'CapInh': 0, 'CapPrm': permitted & left, 'CapEff': permitted & left, 'CapBnd': bounding & left,
@@ -46,13 +45,12 @@ def expected():
 
 def check_threads(mount):
     found = {}
-    for task in pathlib.Path(f'/proc/{mount.pid}/task').iterdir():
-        # One may end just then.
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            found[task.name] = capabilities(task), fields(task / 'status')['NoNewPrivs']
+    for thread, status in threads.read_each(mount.pid, 'status').items():
+        of_it = fields(status)
+        found[thread] = capabilities(of_it), of_it['NoNewPrivs']
     assert len(found) > 2
     wrong = {name: facts for name, facts in found.items() if facts != (expected(), '1')}
-    assert len(wrong) <= FOREIGN_THREADS and str(mount.pid) not in wrong, wrong
+    assert len(wrong) <= FOREIGN_THREADS and mount.pid not in wrong, wrong
 
 
 @pytest.mark.parametrize('options', [

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What warming does to a segment, and each of its switches, seen from outside."""
 
-import contextlib
 import errno
 import mmap
 import os
@@ -11,6 +10,7 @@ import resource
 
 import pytest
 
+import threads
 import warmfs
 from warmfs import KI, MI
 
@@ -145,12 +145,8 @@ IDLE = 3
 
 def io_classes(mount):
     """The I/O classes of the threads that prepare."""
-    found = []
-    for task in pathlib.Path(f'/proc/{mount.pid}/task').iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            if (task / 'comm').read_text() == 'warmfs-alloc\n':
-                found.append(warmfs.libc.syscall(IOPRIO_GET, 1, int(task.name)) >> 13)
-    return found
+    return [warmfs.libc.syscall(IOPRIO_GET, 1, thread) >> 13
+            for thread, name in threads.names(mount.pid).items() if name == 'warmfs-alloc']
 
 
 def wait_stuck(mount):

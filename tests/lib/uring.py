@@ -6,6 +6,7 @@ import pathlib
 
 import pytest
 
+import threads
 import warmfs
 
 ENABLE = pathlib.Path('/sys/module/fuse/parameters/enable_uring')
@@ -25,13 +26,10 @@ def uring_enabled():
         ENABLE.write_text(before)
 
 
-def _thread_names(pid):
-    return [(task / 'comm').read_text() for task in pathlib.Path(f'/proc/{pid}/task').iterdir()]
-
-
 def require_rings(mount):
+    """Skips the test where the mount has none."""
     # They come with the first answer to the kernel, which may be later than the mount.
     try:
-        warmfs.wait_until(lambda: any('ring' in name for name in _thread_names(mount.pid)), 5, 'threads of rings')
+        warmfs.wait_until(lambda: any('ring' in name for name in threads.names(mount.pid).values()), 5, 'threads of rings')
     except warmfs.TestError as reason:
         pytest.skip(str(reason))

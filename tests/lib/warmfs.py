@@ -31,6 +31,8 @@ import tempfile
 import time
 import traceback
 
+import threads
+
 TREE = pathlib.Path(__file__).resolve().parents[2]
 BINARY = pathlib.Path(os.environ.get('WARMFS_BIN', TREE / 'build/fs/warmfs'))
 FAULTY_SYS = pathlib.Path(os.environ.get('WARMFS_FAULTY_SYS', TREE / 'build/tests/lib/faulty-sys.so'))
@@ -342,8 +344,7 @@ class Child:
 
     def states(self):
         """Of all its threads: R, S, D, T, Z, as ps shows them."""
-        return [(task / 'stat').read_text().rpartition(')')[2].split()[0]
-                for task in pathlib.Path(f'/proc/{self.pid}/task').iterdir()]
+        return threads.states(self.pid)
 
     def sleeping(self):
         """Whether every thread of it is blocked in the kernel."""

@@ -2,11 +2,11 @@
 """warmfsctl set and reload: other values without unmounting, all of them or none."""
 
 import os
-import pathlib
 import threading
 
 import pytest
 
+import threads
 import warmfs
 from status_files import class_status, read, status
 from test_warmfsctl import CONFIG, Done, complete, ctl, for_everybody, refused, talk
@@ -112,9 +112,8 @@ def test_not_for_everybody(mount, workdir):
     assert code == 1 and 'run it as root' in err
 
 
-def threads(mount):
-    names = [task.joinpath('comm').read_text().strip() for task in pathlib.Path(f'/proc/{mount.pid}/task').iterdir()]
-    return names.count('warmfs-alloc')
+def workers(mount):
+    return list(threads.names(mount.pid).values()).count('warmfs-alloc')
 
 
 def test_set_of_the_mount(mount):
@@ -123,9 +122,9 @@ def test_set_of_the_mount(mount):
     assert ctl('set', mount.point, 'rate=64M') == 'mount: now rate=64M, was none\n'
     assert in_force(mount, 'warmfs')['rate'] == ('64M', 'set')
     assert ctl('set', mount.point, 'rate=64M') == 'nothing is different\n'
-    more = threads(mount) + 2
+    more = workers(mount) + 2
     ctl('set', mount.point, f'threads={more - 1}')
-    assert threads(mount) == more
+    assert workers(mount) == more
     ctl('set', mount.point, 'attr_timeout=3')
     ctl('set', mount.point, 'yield=on')
     assert ctl('set', mount.point, 'log_level=error') == 'mount: now log_level=error, was notice\n'

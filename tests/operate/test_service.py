@@ -10,6 +10,7 @@ import subprocess
 
 import pytest
 
+import threads
 import warmfs
 from operator_tools import command
 from warmfs import SLOW, TREE, wait_until
@@ -69,11 +70,6 @@ def start(place, stack, *options, faults=None):
     stack.callback(process.wait, 30 * SLOW)
     stack.callback(process.terminate)
     return process
-
-
-def task_state(task):
-    with open(f'/proc/{task}/stat', encoding='utf-8') as file:
-        return file.read().rpartition(')')[2].split()[0]
 
 
 def test_ready_when_mounted(place, mounted, manager, faults, stack):
@@ -138,7 +134,7 @@ def test_watchdog(place, mounted, manager, monkeypatch, faults, stack):
     faults.clear()
     os.kill(process.pid, signal.SIGSTOP)
     stack.callback(os.kill, process.pid, signal.SIGCONT)
-    wait_until(lambda: all(task_state(task) == 'T' for task in os.listdir(f'/proc/{process.pid}/task')), what='the stop')
+    wait_until(lambda: set(threads.states(process.pid)) == {'T'}, what='the stop')
     before = manager.count('WATCHDOG=1')
     other = Manager(str(place / 'other'))
     with other.socket:

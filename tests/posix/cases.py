@@ -22,7 +22,7 @@ import time
 
 import pytest
 
-from paths import GROUP, EXTRA_GROUP, SEGMENT_SIZE, SUFFIXES, USER, Unavailable
+from paths import GROUP, EXTRA_GROUP, SEGMENT_SIZE, SUFFIXES, USER
 from warmfs import Child, error_name
 
 ALL = tuple(SUFFIXES)
@@ -147,10 +147,7 @@ class Area:
     def run_on(self, ground, name, kind, path):
         user = path == 'user'
         expected = self.cases[name].expected(self.native_result(ground, name, kind, user), path, kind)
-        try:
-            mount = ground.mount(path)
-        except Unavailable as reason:
-            pytest.skip(str(reason))
+        mount = ground.mount(path)
         seen = self.run(name, kind, path, mount.source, mount.point, user)
         assert mount.alive(), mount.report()
         if seen != expected:

@@ -4,13 +4,14 @@
 All are on one ext4 of their own, so that nothing but warmfs makes a difference.
 """
 
-import contextlib
 import os
-import pathlib
 import pwd
 import shutil
 import stat
 
+import pytest
+
+import uring
 import warmfs
 from warmfs import MI
 
@@ -23,26 +24,6 @@ SEGMENT_SIZE = 64 * 1024
 SUFFIXES = {'plain': '', 'mapped': '.map', 'append': '.app', 'stream': '.str'}
 CLASSES = ''.join(f'[class {kind}]\nmatch=**/*{suffix}\nsize=64K\nkind={kind}\nahead=4\n'
                   for kind, suffix in SUFFIXES.items() if suffix)
-
-ENABLE_URING = pathlib.Path('/sys/module/fuse/parameters/enable_uring')
-
-
-class Unavailable(Exception):
-    """Why a path cannot be taken on this machine."""
-
-
-@contextlib.contextmanager
-def uring_enabled():
-    """Lets filesystems ask for io_uring, and puts the kernel's switch back."""
-    try:
-        before = ENABLE_URING.read_text()
-        ENABLE_URING.write_text('Y')
-    except OSError as error:
-        raise Unavailable(f'the kernel does not allow FUSE over io_uring: {error}') from None
-    try:
-        yield
-    finally:
-        ENABLE_URING.write_text(before)
 
 
 def become_user():
@@ -61,15 +42,6 @@ def allow_fuse_to_users(workdir):
     os.mknod(mine, stat.S_IFCHR, device.st_rdev)
     mine.chmod(0o666)
     warmfs.run('mount', '--bind', mine, '/dev/fuse')
-
-
-def task_names(pid):
-    names = []
-    for task in pathlib.Path(f'/proc/{pid}/task').iterdir():
-        # A thread may end meanwhile.
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            names.append((task / 'comm').read_text().strip())
-    return names
 
 
 class Ground:
@@ -105,14 +77,14 @@ class Ground:
         return self._directory('native-user' if user else 'native', user)
 
     def mount(self, path):
-        """The running mount of a path; one that a case has killed is made anew."""
+        """The running mount of a path; one that a case has killed is made anew. Skips the test where there can be none."""
         found = self.mounts.get(path)
-        if isinstance(found, Unavailable):
+        if isinstance(found, pytest.skip.Exception):
             raise found
         if found is None or not found.alive():
             try:
                 found = self.mounts[path] = self._start(path)
-            except Unavailable as error:
+            except pytest.skip.Exception as error:
                 self.mounts[path] = error
                 raise
         return found
@@ -121,10 +93,10 @@ class Ground:
         user = path == 'user'
         named = {}
         if path == 'io_uring':
-            self.stack.enter_context(uring_enabled())
+            self.stack.enter_context(uring.uring_enabled())
         if user:
             if not shutil.which('fusermount3'):
-                raise Unavailable('there is no fusermount3')
+                pytest.skip('there is no fusermount3')
             allow_fuse_to_users(self.workdir)
             self.stack.callback(lambda: warmfs.libc.umount2(b'/dev/fuse', warmfs.MNT_DETACH))
             # Where the user can reach it.
@@ -133,16 +105,8 @@ class Ground:
                              *self.OPTIONS[path], f'config={self.config}', workdir=self.workdir, **named)
         self.stack.callback(mount.close)
         if path == 'io_uring':
-            self._require_rings(mount)
+            uring.require_rings(mount)
         return mount
-
-    @staticmethod
-    def _require_rings(mount):
-        # They come with the first answer to the kernel, which may be later than the mount.
-        try:
-            warmfs.wait_until(lambda: any('ring' in name for name in task_names(mount.pid)), 5, 'threads of rings')
-        except warmfs.TestError:
-            raise Unavailable(f'no io_uring threads: {task_names(mount.pid)}') from None
 
     def stop(self):
         for mount in self.mounts.values():
