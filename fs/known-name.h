@@ -3,23 +3,14 @@
  * Has the kernel know the name MOUNT/.warmfs before somebody needs it. While a create waits in the mount's root, the kernel
  * keeps everybody out who has to look a name up there, so nobody could see why it waits; who uses names that it knows gets
  * in. Nothing is held for that, as it would keep the mount from being unmounted: when the kernel forgets the name (memory
- * is short, or it was mounted anew), it is looked up again. Not on Linux before 5.9 (see give_descriptors_up).
+ * is short, or it was mounted anew), it is looked up again. Not on Linux before 5.9 (fs/own-mount.h).
  */
 #pragma once
 
-#include "alloc/latch.h"
+#include "fs/own-mount.h"
 
 typedef struct KnownName {
-	char *path;
-	/* Opened when it is known for the first time, or never will be. */
-	Latch first;
-	pthread_t thread;
-	bool thread_runs;
-	Mutex lock;
-	Cond wake;
-	/* Protected by lock. */
-	bool lost;
-	bool stopping;
+	OwnMount mount;
 } KnownName;
 
 /* Before requests are served: a thread looks it up, and waits for that. */

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fs/watchdog.h"
 
-#include <errno.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -27,37 +26,40 @@ static int64_t watched_ns(void)
 	return (int64_t)number_of("WATCHDOG_USEC") * 1000;
 }
 
-/* If it does not, this may never return: then nobody is told either. */
-static bool mount_answers(const Watchdog *watchdog)
+/* Whatever the answer is. */
+static void ask(const char *mount_point)
 {
 	struct statvfs stat;
 
-	/* Whatever the answer is. */
-	return statvfs(watchdog->mount_point, &stat) == 0 || errno != EINTR;
+	statvfs(mount_point, &stat);
 }
 
-static bool is_well(const Watchdog *watchdog)
+/* What is wrong, or NULL. */
+static const char *look(Watchdog *watchdog)
 {
 	if (watchdog->service &&
 	    !allocate_service_answers(watchdog->service, monotonic_ns() + watchdog->interval_ns))
-		return false;
-	return mount_answers(watchdog);
+		return "the allocate service does not mind its deadlines";
+	own_mount_ask(&watchdog->mount);
+	if (!own_mount_wait(&watchdog->mount, monotonic_ns() + watchdog->interval_ns))
+		return "the mount does not answer";
+	return NULL;
 }
 
 static void *thread_run(void *arg)
 {
 	Watchdog *watchdog = arg;
 	int64_t next_ns = monotonic_ns();
-	bool was_well = true;
+	const char *was_wrong = NULL;
 
 	while (!latch_wait_until(&watchdog->stop, next_ns)) {
-		bool well = is_well(watchdog);
+		const char *wrong = look(watchdog);
 
-		if (well)
+		if (!wrong)
 			service_notify("WATCHDOG=1");
-		else if (was_well)
-			log_error(watchdog->log, "watchdog: the allocate service does not mind its deadlines");
-		was_well = well;
+		else if (!was_wrong)
+			log_error(watchdog->log, "watchdog: %s", wrong);
+		was_wrong = wrong;
 		next_ns = monotonic_ns() + watchdog->interval_ns;
 	}
 	return NULL;
@@ -67,11 +69,11 @@ void watchdog_begin(Watchdog *watchdog, AllocateService *service, const char *mo
 {
 	int r;
 
-	*watchdog = (Watchdog){ .service = service, .mount_point = mount_point, .log = log,
-				.interval_ns = watched_ns() / PARTS };
-	latch_init(&watchdog->stop);
+	*watchdog = (Watchdog){ .service = service, .log = log, .interval_ns = watched_ns() / PARTS };
 	if (watchdog->interval_ns == 0)
 		return;
+	latch_init(&watchdog->stop);
+	own_mount_begin(&watchdog->mount, "warmfs-ask", g_strdup(mount_point), ask);
 	r = thread_start(&watchdog->thread, "warmfs-watchdog", thread_run, watchdog);
 	watchdog->thread_runs = r == 0;
 	if (r < 0)
@@ -81,8 +83,12 @@ void watchdog_begin(Watchdog *watchdog, AllocateService *service, const char *mo
 
 void watchdog_end(Watchdog *watchdog)
 {
+	if (watchdog->interval_ns == 0)
+		return;
 	latch_open(&watchdog->stop);
+	own_mount_stop(&watchdog->mount);
 	if (watchdog->thread_runs)
 		pthread_join(watchdog->thread, NULL);
+	own_mount_end(&watchdog->mount);
 	latch_deinit(&watchdog->stop);
 }

@@ -89,9 +89,14 @@ def test_killed_while_it_asks_itself(warm, faults):
     assert name.is_dir()
     # What the kernel asks on the way to a name.
     faults.set('fstatat path=/source delay_ms=hold')
-    # That makes it forget all names, and the daemon look its own one up again.
-    warmfs.check(warmfs.libc.mount(b'none', os.fsencode(mount.point), None, MS_REMOUNT, None))
-    faults.wait_hit('fstatat')
+
+    def remount():
+        warmfs.check(warmfs.libc.mount(b'none', os.fsencode(mount.point), None, MS_REMOUNT, None))
+        return faults.hits('fstatat')
+
+    # That makes it forget all names that nobody looks up just then, as the daemon does in the beginning. Then the daemon looks
+    # its own one up again.
+    warmfs.wait_until(remount, what='a question of the daemon to itself')
     mount.process.send_signal(signal.SIGKILL)
     warmfs.wait_until(lambda: not mount.alive(), what='the end of the daemon')
     with pytest.raises(OSError, match='not connected'):

@@ -60,9 +60,9 @@ def place(workdir):
     return workdir
 
 
-def start(place, stack, *options, faults=None):
+def start(place, stack, *options, faults=None, classes=CLASS):
     """A daemon that is not waited for. It ends with the test."""
-    argv, environment = warmfs.warmfs_command('-f', '-o', CLASS, *options, place / 'source', place / 'mnt',
+    argv, environment = warmfs.warmfs_command('-f', '-o', classes, *options, place / 'source', place / 'mnt',
                                               faults=faults)
     with open(place / 'stderr', 'wb') as log:
         process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
@@ -134,7 +134,8 @@ def test_watchdog(place, mounted, manager, monkeypatch, faults, stack):
     faults.clear()
     os.kill(process.pid, signal.SIGSTOP)
     stack.callback(os.kill, process.pid, signal.SIGCONT)
-    wait_until(lambda: set(threads.states(process.pid)) == {'T'}, what='the stop')
+    # Who has asked the mount just then stands still as well, until it is answered.
+    wait_until(lambda: 'T' in threads.states(process.pid) and set(threads.states(process.pid)) <= {'T', 'D'}, what='the stop')
     before = manager.count('WATCHDOG=1')
     other = Manager(str(place / 'other'))
     with other.socket:
@@ -143,6 +144,22 @@ def test_watchdog(place, mounted, manager, monkeypatch, faults, stack):
         with pytest.raises(TimeoutError):
             other.socket.recv(1)
     assert manager.count('WATCHDOG=1') == before
+
+
+def test_killed_by_the_manager(place, mounted, manager, monkeypatch, faults, stack):
+    """What the watchdog is for: a daemon that does not answer says so, and ends when it is killed for that, although it has
+    asked itself."""
+    monkeypatch.setenv('WATCHDOG_USEC', '600000')
+    mnt = mounted(place / 'mnt')
+    process = start(place, stack, faults=faults, classes='noatime')
+    manager.wait('WATCHDOG=1')
+    faults.set('fstatvfs path=/source delay_ms=hold')
+    faults.wait_hit('fstatvfs')
+    wait_until(lambda: 'watchdog: the mount does not answer' in (place / 'stderr').read_text(), what='the complaint')
+    process.kill()
+    wait_until(lambda: process.poll() is not None, what='the end of the daemon')
+    with pytest.raises(OSError, match='not connected'):
+        os.statvfs(mnt.point)
 
 
 def test_watchdog_of_another_process(place, mounted, manager, monkeypatch, stack):
