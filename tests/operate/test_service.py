@@ -146,7 +146,8 @@ def test_watchdog(place, mounted, manager, monkeypatch, faults, stack):
     assert manager.count('WATCHDOG=1') == before
 
 
-def test_killed_by_the_manager(place, mounted, manager, monkeypatch, faults, stack):
+@pytest.mark.parametrize('number', [signal.SIGABRT, signal.SIGKILL])
+def test_killed_by_the_manager(place, mounted, manager, monkeypatch, faults, stack, number):
     """What the watchdog is for: a daemon that does not answer says so, and ends when it is killed for that, although it has
     asked itself."""
     monkeypatch.setenv('WATCHDOG_USEC', '600000')
@@ -156,7 +157,7 @@ def test_killed_by_the_manager(place, mounted, manager, monkeypatch, faults, sta
     faults.set('fstatvfs path=/source delay_ms=hold')
     faults.wait_hit('fstatvfs')
     wait_until(lambda: 'watchdog: the mount does not answer' in (place / 'stderr').read_text(), what='the complaint')
-    process.kill()
+    process.send_signal(number)
     wait_until(lambda: process.poll() is not None, what='the end of the daemon')
     with pytest.raises(OSError, match='not connected'):
         os.statvfs(mnt.point)
