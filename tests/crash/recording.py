@@ -2,13 +2,14 @@
 """Filesystems on a disk that remembers every write and flush (block-recorder.c)."""
 
 import contextlib
+import errno
 import os
 import pathlib
 import subprocess
 
 import warmfs
 from replay import copy_sparse
-from warmfs import MI, loop_device, mounted, mounted_image, run, wait_until
+from warmfs import MI, SLOW, loop_device, mounted, mounted_image, run, wait_until
 
 TOOLS = pathlib.Path(os.environ.get('WARMFS_CRASH_TOOLS', warmfs.TREE / 'build/tests/crash'))
 
@@ -40,6 +41,18 @@ FILESYSTEMS = {
 }
 
 
+def gone(point):
+    """Whether it could be unmounted: who looks at all loop devices just then keeps the file of one that has ended for a
+    moment."""
+    try:
+        warmfs.umount(point)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        return False
+    return True
+
+
 @contextlib.contextmanager
 def recording_disk(directory, base):
     """A loop device with the bytes of an image, whose every write and flush goes to a log: yields the path of both.
@@ -57,8 +70,8 @@ def recording_disk(directory, base):
             wait_until((point / 'disk').exists, what='the block recorder')
             with loop_device(point / 'disk', '--direct-io=on') as device:
                 yield device, log
-            run('umount', point)
-            recorder.wait(20)
+            wait_until(lambda: gone(point), what=f'the end of {point}')
+            recorder.wait(60 * SLOW)
         finally:
             recorder.kill()
             image.unlink()

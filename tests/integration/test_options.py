@@ -342,7 +342,7 @@ def test_unknown_flag(place):
 
 @pytest.mark.parametrize('flag', ['--help', '--version'])
 def test_help(flag):
-    done = subprocess.run([warmfs.BINARY, flag], capture_output=True, text=True, timeout=20)
+    done = subprocess.run([warmfs.BINARY, flag], capture_output=True, text=True, timeout=20 * warmfs.SLOW)
     assert done.returncode == 0
     assert done.stderr == ''
     assert 'warmfs' in done.stdout
@@ -425,7 +425,7 @@ def test_noexec(warm):
     mount = warm(*GOOD, 'noexec')
     warmfs.write_all(mount.point / 'script', b'#!/bin/sh\n', mode=0o755)
     with pytest.raises(PermissionError):
-        subprocess.run([mount.point / 'script'], timeout=20)
+        subprocess.run([mount.point / 'script'], timeout=20 * warmfs.SLOW)
 
 
 def test_mount_table(warm, workdir):
@@ -447,7 +447,7 @@ def test_background(place, over):
     """Without -f the command returns once the mount is there; umount ends the daemon."""
     point = place / 'source' if over else place / 'mnt'
     done = subprocess.run([warmfs.BINARY, '-o', 'match=*.seg,size=1M', place / 'source', point],
-                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
+                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30 * warmfs.SLOW)
     try:
         assert done.returncode == 0, done.stderr
         assert len(mounts_at(point)) == 1
@@ -473,7 +473,7 @@ def source_lock_pid(point, source, over):
 def test_relative_paths(place):
     """The daemon in the background has another working directory than the one who started it."""
     done = subprocess.run([warmfs.BINARY, '-o', 'match=*.seg,size=1M', 'source', 'mnt'], cwd=place,
-                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
+                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30 * warmfs.SLOW)
     point = place / 'mnt'
     try:
         assert done.returncode == 0, done.stderr

@@ -890,8 +890,7 @@ def test_times_move(same):
             for entry in ('file', 'd'):
                 os.utime(place / entry, ns=(10**9, 10**9))
             os.utime(place, ns=(10**9, 10**9))
-            # Every time that moves now differs from these by more than the clock's grain.
-            time.sleep(0.012)
+            warmfs.tick()
             return place
 
         def times(path):
@@ -1327,15 +1326,15 @@ def test_execute(same):
         with open('/bin/true', 'rb') as binary:
             write_all(root / 'binary', binary.read(), mode=0o755)
         write_all(root / 'not', b'#!/bin/sh\n', mode=0o644)
-        seen = [subprocess.run([root / 'script', 'a b'], capture_output=True, timeout=20).stdout,
-                subprocess.run([root / 'binary'], timeout=20).returncode,
-                outcome(lambda: subprocess.run([root / 'not'], timeout=20))]
+        seen = [subprocess.run([root / 'script', 'a b'], capture_output=True, timeout=20 * warmfs.SLOW).stdout,
+                subprocess.run([root / 'binary'], timeout=20 * warmfs.SLOW).returncode,
+                outcome(lambda: subprocess.run([root / 'not'], timeout=20 * warmfs.SLOW))]
         with open('/usr/bin/id', 'rb') as binary:
             write_all(root / 'id', binary.read(), mode=0o755)
         os.chown(root / 'id', USER, GROUP)
         os.chmod(root / 'id', 0o6755)
         seen.append(as_user(STRANGER, lambda: subprocess.run([root / 'id'], capture_output=True, text=True,
-                                                             timeout=20).stdout))
+                                                             timeout=20 * warmfs.SLOW).stdout))
         return seen
     assert 'euid=12345' in same(scenario)[3]
 

@@ -18,12 +18,11 @@ import os
 import pathlib
 import stat
 import sys
-import time
 
 import pytest
 
 from paths import GROUP, EXTRA_GROUP, SEGMENT_SIZE, SUFFIXES, USER
-from warmfs import Child, error_name
+from warmfs import Child, error_name, tick
 
 ALL = tuple(SUFFIXES)
 PATHS = ('passthrough', 'daemon', 'io_uring', 'user')
@@ -215,11 +214,6 @@ def content(path):
 def times(path):
     status = os.stat(path) if isinstance(path, int) else os.lstat(path)
     return status.st_atime_ns, status.st_mtime_ns, status.st_ctime_ns
-
-
-def tick():
-    """Until every time taken from now on differs from those before."""
-    time.sleep(0.012)
 
 
 def moved(path, act):

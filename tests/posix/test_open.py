@@ -13,7 +13,7 @@ from calls import (AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_FOLLOW, RESOLVE_BENEATH, 
                    RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV, linkat, name_to_handle_at, openat2)
 from cases import ALL, Area, Difference, call, content, facts, opened
 from paths import EXTRA_GROUP, GROUP, STRANGER, USER
-from warmfs import ACL_GROUP_OBJ, ACL_OTHER, ACL_USER_OBJ, acl, as_user, touch, write_all
+from warmfs import ACL_GROUP_OBJ, ACL_OTHER, ACL_USER_OBJ, acl, as_user, touch, wait_until, write_all
 
 area = Area()
 
@@ -431,7 +431,9 @@ def executed_file_is_busy(place):
     seen = [opened(path, flags) for flags in ACCESS], call(os.truncate, path, 1), opened(path, os.O_WRONLY | os.O_TRUNC)
     process.kill()
     process.wait()
-    return while_open, seen, opened(path, os.O_RDWR)
+    # Who looks at the process in /proc just then keeps the file for a moment.
+    wait_until(lambda: opened(path, os.O_RDWR) == 'ok', what='the file to be free')
+    return while_open, seen
 
 
 @area.case()

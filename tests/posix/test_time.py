@@ -7,9 +7,9 @@ import subprocess
 import time
 
 from calls import FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE, UTIME_NOW, UTIME_OMIT, Statx, fallocate, utimensat
-from cases import ALL, Area, Difference, call, content, moved, tick, times
+from cases import ALL, Area, Difference, call, content, moved, times
 from paths import GROUP, STRANGER, USER
-from warmfs import as_user, touch, write_all
+from warmfs import as_user, tick, touch, write_all
 
 area = Area()
 
@@ -187,11 +187,10 @@ def birth(place):
 @area.case(kinds=ALL)
 def fresh_file(place):
     """All times of a new file are now, though its segment may be old."""
-    tick()
-    before = time.time_ns() - 20 * 10**6
+    before = tick()
     fd = place.create()
     os.close(fd)
-    return [before < stamp <= time.time_ns() for stamp in times(place.file())]
+    return [before <= stamp <= time.time_ns() for stamp in times(place.file())]
 
 
 @area.case(kinds=ALL)
