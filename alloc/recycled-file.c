@@ -113,8 +113,11 @@ int recycled_file_renew(const Sys *sys, int fd, const SegmentClass *class, const
 			WarmStint *stint)
 {
 	struct stat attr;
-	int r = claim(sys, fd, class, &attr);
+	/* With a file, its last change goes to the disk, which was the removal of a name. */
+	int r = sys->fsync(sys, fd);
 
+	if (r == 0)
+		r = claim(sys, fd, class, &attr);
 	if (r == 0)
 		r = overwrite(sys, fd, class, ready_name, stint);
 	if (r == 0)

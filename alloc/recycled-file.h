@@ -3,6 +3,8 @@
  * A file that an application has removed, to become a segment again. Its blocks are there and written, and often its
  * pages are in the cache; what is saved is finding new ones.
  *
+ * It is whole until its removal is on the disk: after a power cut before that it has its old name again.
+ *
  * Nothing of what it was may be seen in what it becomes, so:
  * - Nobody can reach it: its one name is in the pool directory.
  * - Nobody has it open or mapped, in SOURCE or through the mount, under passthrough or from before the daemon was killed:

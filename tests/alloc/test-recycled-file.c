@@ -125,6 +125,23 @@ static void test_zeroed(void)
 	}
 }
 
+/* Whoever had it finds all of it under its old name after a power cut, if the removal was not on the disk by then. */
+static void test_removal_is_synced_first(void)
+{
+	Fixture f;
+	g_autofree char *data = g_malloc(SIZE);
+
+	fixture_init(&f, "mapped", SIZE);
+	auto_fd fd = open_it(&f);
+	g_assert_cmpint(fd, >=, 0);
+	fake_sys_fail(&f.sys, FAKE_SYS_FSYNC, 1, 1, -EIO);
+	g_assert_cmpint(renew(&f, fd), ==, -EIO);
+	g_assert_cmpint(pread(fd, data, SIZE, 0), ==, SIZE);
+	for (size_t i = 0; i < SIZE; i++)
+		g_assert_cmpint(data[i], ==, 'x');
+	fixture_deinit(&f);
+}
+
 static void test_attributes(void)
 {
 	Fixture f;
@@ -326,6 +343,7 @@ int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
 	test_add("/recycled-file/no-byte-is-left", test_zeroed);
+	test_add("/recycled-file/removal-is-synced-first", test_removal_is_synced_first);
 	test_add("/recycled-file/attributes", test_attributes);
 	test_add("/recycled-file/attribute-stays", test_attribute_stays);
 	test_add("/recycled-file/who-has-it", test_who_has_it);
