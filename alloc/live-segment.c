@@ -345,15 +345,11 @@ static int keep_promise_locked(LiveSegment *live, const char *data, uint64_t off
 	return r;
 }
 
-/* The file is cut here and now; what remains to be done for it is live_segment_finish's. */
-static int seal_locked(LiveSegment *live, uint64_t length)
+static int cut_locked(LiveSegment *live, uint64_t length)
 {
 	const Sys *sys = live->place->sys;
-	/* The cut gets to the disk at some time, and before it what is written from now on may. */
-	int r = record_durable_locked(live, promised_length(live));
+	int r = sys->ftruncate(sys, live->fd, length);
 
-	if (r == 0)
-		r = sys->ftruncate(sys, live->fd, length);
 	if (r < 0)
 		return r;
 	set_length_locked(live, length);
@@ -363,20 +359,36 @@ static int seal_locked(LiveSegment *live, uint64_t length)
 	return 0;
 }
 
+/* The file is cut here and now; what remains to be done for it is live_segment_finish's. */
+static int seal_locked(LiveSegment *live, uint64_t length)
+{
+	/* The cut gets to the disk at some time, and before it what is written from now on may. */
+	int r = record_durable_locked(live, promised_length(live));
+
+	return r < 0 ? r : cut_locked(live, length);
+}
+
 /* At its present length, which changes nothing that applications see: so what follows may fail. */
-static int seal_unseen_locked(LiveSegment *live)
+static int cut_unseen_locked(LiveSegment *live)
 {
 	struct stat attr;
 	int r = stat_locked(live, &attr);
 
 	if (r == 0)
-		r = seal_locked(live, live->length);
+		r = cut_locked(live, live->length);
 	if (r == 0) {
 		const struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, attr.st_mtim };
 
 		live->place->sys->futimens(live->place->sys, live->fd, times);
 	}
 	return r;
+}
+
+static int seal_unseen_locked(LiveSegment *live)
+{
+	int r = record_durable_locked(live, promised_length(live));
+
+	return r < 0 ? r : cut_unseen_locked(live);
 }
 
 static ssize_t write_locked(LiveSegment *live, const char *data, size_t size, uint64_t offset)
@@ -666,6 +678,15 @@ int live_segment_seal(LiveSegment *live)
 		r = live->sealed ? 0 : seal_unseen_locked(live);
 	mutex_unlock(&live->lock);
 	return r < 0 ? r : live_segment_finish(live);
+}
+
+int live_segment_cut(LiveSegment *live)
+{
+	int r;
+
+	MUTEX_SCOPE(&live->lock);
+	r = live_buffer_settle_locked(live);
+	return r < 0 || live->reserved_only || live->sealed ? r : cut_unseen_locked(live);
 }
 
 int live_segment_finish(LiveSegment *live)

@@ -119,10 +119,12 @@ typedef struct LiveSegment {
 	atomic_bool named;
 	/* The set's, under its lock. */
 	unsigned n_users;
-	/* Its reservation is being given back: who would open it waits. */
+	/* Its reservation is being given back, or it is being cut: who would open it waits. */
 	bool sealing;
 	int64_t seal_ns;
 	bool superseded;
+	/* It has no name any more, and may yet be opened. */
+	bool removed;
 	/* It could not be published, and is not in the set any more. */
 	bool dropped;
 } LiveSegment;
@@ -168,6 +170,8 @@ void live_segment_start_write_back(LiveSegment *live);
 /* Cuts the file to its length, and makes that durable; or gives its reservation back, if nobody
  * else has it open: otherwise -EBUSY. Then finishes it. */
 int live_segment_seal(LiveSegment *live);
+/* Cuts the file to its length, without care for what a power cut would leave: it has no name. */
+int live_segment_cut(LiveSegment *live);
 /* Takes it out of pool directory and table. Either sort: one that is reserved only keeps its
  * blocks. */
 int live_segment_finish(LiveSegment *live);

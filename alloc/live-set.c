@@ -261,6 +261,23 @@ LiveSegment *live_set_open(LiveSet *set, dev_t dev, ino_t ino)
 	return live;
 }
 
+/* Who would open it meanwhile waits. */
+static void cut_removed_locked(LiveSet *set, LiveSegment *live)
+{
+	int r;
+
+	live->sealing = true;
+	mutex_unlock(&set->lock);
+	r = live_segment_cut(live);
+	if (r < 0)
+		log_failure(set->place.log, WARNING, "cut", live->name, r,
+			    "cut %s, which was removed: %s; who has it open by /proc sees what is behind its end",
+			    live->name, g_strerror(-r));
+	mutex_lock(&set->lock);
+	live->sealing = false;
+	cond_broadcast(&set->released);
+}
+
 /* Lets go of a hold. The linger time begins anew if the file was open. */
 static void let_go(LiveSet *set, LiveSegment *live, bool was_open)
 {
@@ -269,6 +286,8 @@ static void let_go(LiveSet *set, LiveSegment *live, bool was_open)
 	mutex_lock(&set->lock);
 	if (was_open)
 		live->seal_ns = monotonic_ns() + (int64_t)live->class->linger_ms * 1000000;
+	if (live->removed && live->n_users == 1)
+		cut_removed_locked(set, live);
 	if (--live->n_users == 0) {
 		/* Sealed already, or removed: nothing is to be done about it any more. */
 		gone = live->dropped || !live_segment_is_named(live);
@@ -390,14 +409,18 @@ bool live_set_patch(LiveSet *set, struct stat *attr)
 	return true;
 }
 
-void live_set_unlinked(LiveSet *set, dev_t dev, ino_t ino)
+void live_set_unlinked(LiveSet *set, dev_t dev, ino_t ino, bool may_be_opened)
 {
 	LiveSegment *live = live_set_open(set, dev, ino);
 	struct stat attr = { .st_nlink = 1 };
 
 	if (!live)
 		return;
-	if (live_segment_stat(live, &attr) == 0 && attr.st_nlink == 0)
+	if (live_segment_stat(live, &attr) == 0 && attr.st_nlink == 0) {
 		live_segment_finish(live);
+		mutex_lock(&set->lock);
+		live->removed = may_be_opened;
+		mutex_unlock(&set->lock);
+	}
 	let_go(set, live, false);
 }

@@ -63,5 +63,6 @@ int live_set_settle(LiveSet *set, dev_t dev, ino_t ino);
  * is not (any more). */
 bool live_set_patch(LiveSet *set, struct stat *attr);
 /* A name of the file has gone: if that was the last that applications have, nothing of it remains
- * in the pool. */
-void live_set_unlinked(LiveSet *set, dev_t dev, ino_t ino);
+ * in the pool. `may_be_opened`: by who has it open, or was about to open it. As long as it is held it stays live; then its
+ * file is cut to its length, and whoever opens it finds a plain one. */
+void live_set_unlinked(LiveSet *set, dev_t dev, ino_t ino, bool may_be_opened);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "alloc/cleanup.h"
@@ -10,6 +11,10 @@
 
 /* From this size on the removal of a file's blocks is felt. */
 #define LARGE_BYTES (4 * 1024 * 1024)
+
+/* With less room than this, the space of a removed file is free when that is answered. */
+#define SCARCE_BYTES (256 * 1024 * 1024)
+#define SCARCE_FILES 1024
 
 /* The kernel tells of a close after it has returned, and an application may remove a file as soon as it has closed it. */
 #define CLOSE_PATIENCE_NS INT64_C(5000000)
@@ -101,30 +106,56 @@ static bool end_recycling(Fs *fs, const Removal *removal, int r)
 	return segment;
 }
 
-static void bury(Fs *fs, const Removal *removal)
+static uint64_t bytes_of(const Removal *removal)
+{
+	return (uint64_t)removal->attr.st_blocks * 512;
+}
+
+/* The kernel lets us know that it has forgotten a file as soon as its last name is gone: who opens it at that moment has it,
+ * as natively. But who writes through the kernel at that moment may want its space. */
+static bool is_left_to_the_kernel(const Fs *fs, const Removal *removal)
+{
+	struct statvfs stat;
+
+	return !removal->class && bytes_of(removal) < LARGE_BYTES && fstatvfs(fs->root_fd, &stat) == 0 &&
+	       (uint64_t)stat.f_bavail * stat.f_frsize >= SCARCE_BYTES &&
+	       (stat.f_files == 0 || stat.f_favail >= SCARCE_FILES);
+}
+
+/* As inode_table_bury. */
+static int bury(Fs *fs, const Removal *removal, bool keep)
+{
+	int64_t until_ns = removal->class ? monotonic_ns() + CLOSE_PATIENCE_NS : 0;
+
+	if (is_left_to_the_kernel(fs, removal))
+		return -EBUSY;
+	return inode_table_bury(&fs->inodes, removal->attr.st_dev, removal->attr.st_ino, keep, until_ns);
+}
+
+static void end_file(Fs *fs, const Removal *removal)
 {
 	const struct stat *attr = &removal->attr;
-	uint64_t bytes = (uint64_t)attr->st_blocks * 512;
-	bool keep = fs->service && bytes >= LARGE_BYTES;
-	int64_t until_ns = removal->class ? monotonic_ns() + CLOSE_PATIENCE_NS : 0;
-	int fd = inode_table_bury(&fs->inodes, attr->st_dev, attr->st_ino, keep, until_ns);
-	bool is_recycled = removal->class && end_recycling(fs, removal, fd == -EBUSY ? fd : 0);
+	bool keep = fs->service && bytes_of(removal) >= LARGE_BYTES;
+	int fd = bury(fs, removal, keep);
+	bool is_recycled;
 
+	/* Not before: who opens it now and does not find it live would find its file. */
+	if (fs->live)
+		live_set_unlinked(fs->live, attr->st_dev, attr->st_ino, fd == -EBUSY);
+	segment_locks_let_go(fs->locks, attr->st_dev, attr->st_ino);
+	is_recycled = removal->class && end_recycling(fs, removal, fd == -EBUSY ? fd : 0);
 	if (!keep || fd < 0)
 		return;
 	if (is_recycled)
 		close(fd);
 	else
-		allocate_service_bury(fs->service, fd, bytes);
+		allocate_service_bury(fs->service, fd, bytes_of(removal));
 }
 
 void removal_end(Fs *fs, Removal *removal, bool is_gone)
 {
 	if (is_gone && removal->attr.st_nlink > 0) {
-		if (fs->live)
-			live_set_unlinked(fs->live, removal->attr.st_dev, removal->attr.st_ino);
-		segment_locks_let_go(fs->locks, removal->attr.st_dev, removal->attr.st_ino);
-		bury(fs, removal);
+		end_file(fs, removal);
 	} else if (removal->class) {
 		end_recycling(fs, removal, -ECANCELED);
 	}

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What becomes of a file when its last name goes. Its inode's record lets go of it, so that its space does not wait
- * until the kernel forgets it; a large one's blocks are given back in the background; and one that its class's pool wants
- * becomes a segment again (alloc/recycled-file.h), for which it has a second name in the pool while the first goes.
- *
- * An ordinary small file costs nothing more than the stat that tells it from others.
+ * What becomes of a file when its last name goes. A large one's blocks are given back in the background; and one that its
+ * class's pool wants becomes a segment again (alloc/recycled-file.h), for which it has a second name in the pool while the
+ * first goes. Of both, and of every one when room is scarce, the inode's record lets go, so that its space does not wait
+ * until the kernel forgets it.
  */
 #pragma once
 

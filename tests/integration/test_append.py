@@ -236,6 +236,29 @@ def test_removed_while_open(mount):
     os.close(fd)
 
 
+@pytest.mark.parametrize('closed', ['before', 'after'])
+@pytest.mark.parametrize('how', ['unlink', 'rename'])
+def test_removed_and_opened_again(mount, how, closed):
+    """By whoever had found the name before: he never sees what is behind the end."""
+    path = mount.point / 'a.seg'
+    fd = os.open(path, os.O_RDWR | os.O_CREAT)
+    os.write(fd, b'still here')
+    found = os.open(path, os.O_PATH)
+    if closed == 'before':
+        os.close(fd)
+        mount.wait_answered()
+    touch(mount.point / 'other')
+    os.unlink(path) if how == 'unlink' else os.rename(mount.point / 'other', path)
+    if closed == 'after':
+        os.write(fd, b' and there')
+        os.close(fd)
+        mount.wait_answered()
+    expected = b'still here' + (b' and there' if closed == 'after' else b'')
+    with open(f'/proc/self/fd/{found}', 'rb') as file:
+        assert (file.read(), os.fstat(file.fileno()).st_size) == (expected, len(expected))
+    os.close(found)
+
+
 def test_hard_link(mount):
     append(mount.point / 'a.seg', b'data')
     os.link(mount.point / 'a.seg', mount.point / 'name')

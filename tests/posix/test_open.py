@@ -267,9 +267,7 @@ def path_descriptor(place):
     return found + [content(link), facts(fd)]
 
 
-@area.case(kinds=ALL, differs=[Difference(
-    'The kernel does not tell the daemon of O_PATH descriptors, and the space of a file is to be free when its last name is gone',
-    lambda native: ['ESTALE', 'ESTALE', 'ENOENT'])])
+@area.case(kinds=ALL)
 def path_descriptor_of_the_gone(place):
     fd = os.open(place.make(), os.O_PATH)
     os.unlink(place.file())

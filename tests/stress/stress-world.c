@@ -216,7 +216,7 @@ static void unlink_name(FileWorld *world, AllocateService *service, const char *
 		return;
 	class = keep(world, service, name, &attr, kept_name);
 	if (unlinkat(world->out_fd, name, 0) == 0) {
-		live_set_unlinked(world->live_set, attr.st_dev, attr.st_ino);
+		live_set_unlinked(world->live_set, attr.st_dev, attr.st_ino, false);
 		segment_locks_let_go(world->base.locks, attr.st_dev, attr.st_ino);
 	}
 	if (class)
