@@ -104,9 +104,8 @@ int file_handle_open(fuse_req_t req, Inode *inode, int fd, struct fuse_file_info
 	return 0;
 }
 
-void file_handle_close(fuse_req_t req, Inode *inode, const struct fuse_file_info *fi)
+void file_handle_close(Fs *fs, Inode *inode, const struct fuse_file_info *fi)
 {
-	Fs *fs = fs_of(req);
 	FileHandle *handle = file_handle(fs, fi);
 
 	mutex_lock(&inode->lock);

@@ -37,4 +37,4 @@ static inline FileHandle *file_handle(Fs *fs, const struct fuse_file_info *fi)
 /* Makes a handle of `fd`, opened with fi->flags, and decides how its data moves; fills the rest of `fi`. Takes
  * ownership of fd, also on failure. */
 int file_handle_open(fuse_req_t req, Inode *inode, int fd, struct fuse_file_info *fi);
-void file_handle_close(fuse_req_t req, Inode *inode, const struct fuse_file_info *fi);
+void file_handle_close(Fs *fs, Inode *inode, const struct fuse_file_info *fi);

@@ -89,7 +89,7 @@ static void reply_created(PendingCreate *create, int fd)
 	fs_metrics_note_create(&fs->metrics, class_rules_index(fs->rules, create->class),
 			       monotonic_ns() - create->began_ns);
 	if (fuse_reply_create(create->req, &entry, &create->fi) < 0) {
-		file_handle_close(create->req, inode, &create->fi);
+		file_handle_close(fs, inode, &create->fi);
 		inode_table_forget(&fs->inodes, inode, 1);
 	}
 }

@@ -20,7 +20,7 @@ static int keep_open(fuse_req_t req, Inode *inode, int fd, struct fuse_file_info
 	int r = file_handle_open(req, inode, fd, fi);
 
 	if (r == 0 && inode_outcome(inode, 0) < 0) {
-		file_handle_close(req, inode, fi);
+		file_handle_close(fs_of(req), inode, fi);
 		r = -ESTALE;
 	}
 	return r;
@@ -55,12 +55,14 @@ void op_open(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 	if (r < 0)
 		reply_status(req, r);
 	else if (fuse_reply_open(req, fi) < 0)
-		file_handle_close(req, inode, fi);
+		file_handle_close(fs, inode, fi);
 }
 
 void op_release(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 {
-	file_handle_close(req, fs_inode(fs_of(req), nodeid), fi);
+	Fs *fs = fs_of(req);
+
+	file_handle_close(fs, fs_inode(fs, nodeid), fi);
 	reply_status(req, 0);
 }
 

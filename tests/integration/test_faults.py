@@ -360,6 +360,21 @@ def test_file_size_limit_of_the_daemon(warm):
     assert (mount.point / 'plain').exists()
 
 
+def test_nobody_hears_the_answer(warm, faults, children):
+    """The connection ends while the daemon opens a file, which it lets go of then."""
+    mount = warm('match=*.seg', 'size=64K', 'ahead=0', 'attr_timeout=60', faults=faults)
+    touch(mount.point / 'file')
+    mount.wait_answered()
+    faults.set('openat count=1 delay_ms=hold')
+    child = children.start(raw_open, mount.point / 'file', os.O_RDWR, 0o644)
+    faults.wait_hit('openat')
+    warmfs.abort_connection(mount.dev)
+    assert child.result() < 0
+    faults.clear()
+    assert mount.process.wait(30 * warmfs.SLOW) == 0
+    mount.check_log()
+
+
 # Impatience
 
 def create_with_handler(path, restart):
