@@ -167,21 +167,3 @@ static inline int thread_start(pthread_t *ret_thread, const char *name, void *(*
 		pthread_setname_np(*ret_thread, name);
 	return -r;
 }
-
-/* Nobody joins it: it is gone when it ends. */
-static inline void thread_detach(pthread_t thread)
-{
-	pthread_detach(thread);
-}
-
-/* It ends where it may be cancelled (thread_allow_cancel), or when it gets there. It is joined then. */
-static inline void thread_cancel(pthread_t thread)
-{
-	pthread_cancel(thread);
-}
-
-/* Of the calling thread: whether it may be cancelled where it waits in a system call. Every thread may when it starts. */
-static inline void thread_allow_cancel(bool allow)
-{
-	pthread_setcancelstate(allow ? PTHREAD_CANCEL_ENABLE : PTHREAD_CANCEL_DISABLE, NULL);
-}

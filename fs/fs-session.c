@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Threads: the main one waits for the end, those of the loop serve requests, the allocate service has its own; one more
- * waits for signals, which every other thread has blocked, and so may do anything when one comes.
+ * Threads: the main one runs libfuse's loop, libfuse adds workers, the allocate service its own; one more waits for
+ * signals, which every other thread has blocked, and so may do anything when one comes.
  *
  * Stopping: the service first, so that waiting creates are answered while there still is a session; then the loop.
  */
@@ -32,12 +32,16 @@
 #include "fs/mount-point.h"
 #include "fs/privileges.h"
 #include "fs/readiness.h"
-#include "fs/serve-loop.h"
 #include "fs/service-notify.h"
 #include "fs/watchdog.h"
 
+/* Requests that may block in the daemon at a time (an fsync, a read of a cold file). Waiting creates are not among
+ * them. */
+#define MAX_LOOP_THREADS 64
+/* So many more than are busy stay: after a burst, the others end and give back their buffers, of 1 MiB each. */
+#define MAX_IDLE_LOOP_THREADS 8
 /* More than the answer to the largest read needs, less than the buffer of a thread. */
-#define OWN_MAPPING_BYTES (1024 * 1024 + 2048)
+#define OWN_MAPPING_BYTES (1024 * 1024 + 8192)
 
 typedef struct FsSession {
 	const FsOptions *options;
@@ -59,8 +63,6 @@ typedef struct FsSession {
 	bool fs_ready;
 	struct fuse_session *fuse;
 	bool mounted;
-	/* NULL over io_uring: the threads of its rings are libfuse's. */
-	ServeLoop *loop;
 	pthread_t signal_thread;
 	bool signal_thread_runs;
 	KnownName known_name;
@@ -125,14 +127,6 @@ static void signals_to_wait_for(sigset_t *set)
 	sigaddset(set, SIGUSR1);
 }
 
-static void stop_serving(FsSession *session)
-{
-	if (session->loop)
-		serve_loop_stop(session->loop);
-	else
-		fuse_session_exit(session->fuse);
-}
-
 static void *signal_thread_run(void *arg)
 {
 	FsSession *session = arg;
@@ -149,7 +143,7 @@ static void *signal_thread_run(void *arg)
 	}
 	if (session->service)
 		allocate_service_stop(session->service);
-	stop_serving(session);
+	fuse_session_exit(session->fuse);
 	return NULL;
 }
 
@@ -416,20 +410,11 @@ static bool drop_privileges(GError **error)
 	return r == 0 || fail(error, "cannot drop the capabilities that are not needed", -r);
 }
 
-static bool over_io_uring(const FsOptions *options)
-{
-	return g_ptr_array_find_with_equal_func(options->mount_options, "io_uring", g_str_equal, NULL);
-}
-
 static bool start_threads(FsSession *session, GError **error)
 {
 	int r = 0;
 
-	if (!over_io_uring(session->options)) {
-		session->loop = serve_loop_new(session->fuse, SERVE_TICK_NS);
-		r = session->loop ? 0 : -errno;
-	}
-	if (r == 0 && session->service)
+	if (session->service)
 		r = allocate_service_start(session->service, session->options->n_threads);
 	if (r == 0 && session->live)
 		r = live_set_start(session->live);
@@ -470,7 +455,6 @@ static void tear_down(FsSession *session)
 			log_summary(session);
 		fuse_session_unmount(session->fuse);
 	}
-	session->loop = serve_loop_free(session->loop);
 	g_clear_pointer(&session->fuse, fuse_session_destroy);
 	if (session->serving) {
 		watchdog_end(&session->watchdog);
@@ -497,15 +481,14 @@ static void tear_down(FsSession *session)
 	fs_log_deinit(&session->log);
 }
 
-static bool serve(FsSession *session, GError **error)
+static void serve(FsSession *session)
 {
-	int r = 0;
+	struct fuse_loop_config *config = fuse_loop_cfg_create();
 
-	if (session->loop)
-		r = serve_loop_run(session->loop);
-	else
-		fuse_session_loop_mt(session->fuse, NULL);
-	return r == 0 || fail(error, "cannot start threads", -r);
+	fuse_loop_cfg_set_max_threads(config, MAX_LOOP_THREADS);
+	fuse_loop_cfg_set_idle_threads(config, MAX_IDLE_LOOP_THREADS);
+	fuse_session_loop_mt(session->fuse, config);
+	fuse_loop_cfg_destroy(config);
 }
 
 static bool go_to_background(FsSession *session, int *ret_notify_fd, GError **error)
@@ -555,7 +538,7 @@ bool fs_session_run(const FsOptions *options, GError **error)
 		ok = go_to_background(&session, &notify_fd, error) && set_up(&session, error);
 		if (ok) {
 			begin_to_serve(&session, notify_fd);
-			ok = serve(&session, error);
+			serve(&session);
 		}
 	}
 	tear_down(&session);
