@@ -107,8 +107,12 @@ static int open_in_source(const Fs *fs, const char *path)
 		.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC,
 		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV,
 	};
-	int fd = syscall(SYS_openat2, fs->root_fd, path, &how, sizeof(how));
+	int fd;
 
+	/* Something was renamed meanwhile, and who knows what the path led to. */
+	do
+		fd = syscall(SYS_openat2, fs->root_fd, path, &how, sizeof(how));
+	while (fd < 0 && errno == EAGAIN);
 	return fd < 0 ? -errno : fd;
 }
 
