@@ -198,6 +198,18 @@ static bool set_mount_key(void *arg, const char *key, const char *value, const c
 	return set_known_key(arg, known, value, origin, error);
 }
 
+/* What -o says stands, whatever a file says; which has to be right all the same. */
+static bool set_key_of_file(void *arg, const char *key, const char *value, const char *origin, GError **error)
+{
+	FsOptions *options = arg;
+	const GivenOption *given = given_options_find(options->given, key);
+	bool stands = given && strcmp(given->origin, GIVEN_BY_OPTION) == 0;
+	g_autofree char *stood = stands ? g_strdup(given->value) : NULL;
+
+	return set_mount_key(options, key, value, origin, error) &&
+	       (!stands || set_mount_key(options, key, stood, GIVEN_BY_OPTION, error));
+}
+
 bool fs_options_set(FsOptions *options, const char *key, const char *value, const char *origin, GError **error)
 {
 	return set_mount_key(options, key, value, origin, error);
@@ -332,7 +344,7 @@ static bool load_presets(FsOptions *options, const char *list, GError **error)
 	for (char **name = names; *name; name++) {
 		g_autofree char *path = preset_find(options->preset_dir, *name, error);
 
-		if (!path || !class_config_load(path, options->rules, set_mount_key, options, error)) {
+		if (!path || !class_config_load(path, options->rules, set_key_of_file, options, error)) {
 			g_prefix_error(error, "-o preset=%s: ", list);
 			return false;
 		}
@@ -352,7 +364,7 @@ static bool parse_lists(FsOptions *options, char **lists, bool sloppy, GError **
 	if (ok && parse.presets)
 		ok = load_presets(options, parse.presets, error);
 	if (ok && options->config_path) {
-		ok = class_config_load(options->config_path, options->rules, set_mount_key, options, error);
+		ok = class_config_load(options->config_path, options->rules, set_key_of_file, options, error);
 		if (!ok)
 			g_prefix_error(error, "-o config=");
 	}
@@ -653,7 +665,7 @@ FsOptions *fs_options_reread(const FsOptions *options, const char *bytes, size_t
 	copy_first_given(copy, options);
 	for (size_t i = 0; i < class_rules_count(options->rules); i++)
 		keep_class(copy, class_rules_nth(options->rules, i), options);
-	if (class_config_load_bytes(options->config_path, bytes, length, copy->rules, set_mount_key, copy, error))
+	if (class_config_load_bytes(options->config_path, bytes, length, copy->rules, set_key_of_file, copy, error))
 		return g_steal_pointer(&copy);
 	g_prefix_error(error, "config=");
 	return NULL;

@@ -302,6 +302,8 @@ static void test_config(void)
 	g_assert_cmpuint(class_rules_count(options->rules), ==, 2);
 	g_assert_cmpstr(class_rules_nth(options->rules, 1)->name, ==, "wal");
 	g_assert_cmpuint(options->provider.reserve_percent, ==, 10);
+	/* What -o says stands. */
+	g_assert_cmpuint(options->n_threads, ==, 2);
 	g_assert_cmpstr(options->config_path, ==, path);
 	test_dir_remove(dir);
 }

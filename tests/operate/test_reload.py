@@ -255,6 +255,19 @@ def test_reload_with_options(warm):
     assert in_force(mount, 'warmfs')['rate'] == ('100M', 'option')
 
 
+def test_option_stands(warm):
+    """What -o says, whatever the file says, now or later; which must be right all the same."""
+    mount = warm('rate=10M', config='[warmfs]\nrate=20M\n' + CONFIG)
+    assert in_force(mount, 'warmfs')['rate'] == ('10M', 'option')
+    assert ctl('reload', mount.point) == 'nothing is different\n'
+    ctl('set', mount.point, 'rate=40M')
+    rewrite(mount, '[warmfs]\nrate=30M\n' + CONFIG)
+    assert ctl('reload', mount.point) == 'mount: now rate=10M, was 40M\n'
+    assert in_force(mount, 'warmfs')['rate'] == ('10M', 'option')
+    rewrite(mount, '[warmfs]\nrate=fast\n' + CONFIG)
+    assert 'rate=fast' in refused('reload', mount.point)
+
+
 def test_reload_under_load(mount):
     """Somebody creates segments all the time, and none of what he asks for fails."""
     patient = CONFIG.replace('size=', 'timeout=600s\nsize=')
