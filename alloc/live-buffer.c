@@ -155,8 +155,8 @@ static void note_commit_locked(LiveSegment *live, int r, uint64_t start, uint64_
 	if (buffer->has_times)
 		buffer->file_ctime = file_ctime_of(live);
 	if (r < 0 && buffer->error == 0)
-		log_warning(live->place->log, "commit %s: %s; its buffer keeps the data, and it is tried again",
-			    live->name, g_strerror(-r));
+		log_failure(live->place->log, WARNING, "commit", live->name, r,
+			    "commit %s: %s; its buffer keeps the data, and it is tried again", live->name, g_strerror(-r));
 	buffer->error = r;
 	if (r == 0)
 		transient_pool_count_commit(live->place->transient, live->class);

@@ -84,9 +84,9 @@ static void seal(LiveSet *set, LiveSegment *live)
 
 	/* That somebody has it open is no harm; it costs him and us nothing but the room. */
 	if (r < 0 && r != -EBUSY)
-		log_warning(set->place.log,
-			    "seal %s: %s; tried again later, at the latest when mounting again",
-			    live->name, g_strerror(-r));
+		log_failure(set->place.log, WARNING, "seal", live->name, r,
+			    "seal %s: %s; tried again later, at the latest when mounting again", live->name,
+			    g_strerror(-r));
 	mutex_lock(&set->lock);
 	live->n_users--;
 	live->sealing = false;
@@ -162,8 +162,8 @@ static gboolean seal_each(gpointer key, gpointer value, gpointer arg)
 	(void)value;
 	if (r < 0) {
 		if (r != -EBUSY)
-			log_warning(set->place.log, "seal %s: %s; it is done when mounting again",
-				    live->name, g_strerror(-r));
+			log_failure(set->place.log, WARNING, "seal", live->name, r,
+				    "seal %s: %s; it is done when mounting again", live->name, g_strerror(-r));
 		/* Its record has to stay for that. */
 		live->index = -1;
 	}
@@ -326,7 +326,7 @@ void live_set_published(LiveSet *set, LiveSegment *live)
 	if (live_segment_lacks_record(live)) {
 		int r = live_segment_seal(live);
 
-		log_warning(set->place.log,
+		log_failure(set->place.log, WARNING, "seal", live->name, r,
 			    "live table: full (%d open segments): %s is an ordinary file%s%s",
 			    LIVE_TABLE_RECORDS, live->name,
 			    r < 0 ? ", but cannot be made one: " : "", r < 0 ? g_strerror(-r) : "");

@@ -175,7 +175,7 @@ static void lock_memory(TransientImage *image, uint64_t budget_bytes)
 		r = image->sys->mlock(image->sys, image->base, image->n_bytes);
 	image->locked = r == 0;
 	if (r < 0)
-		log_warning(image->log,
+		log_failure(image->log, WARNING, "mlock", NULL, r,
 			    "transient buffers: cannot lock their memory: %s; they may be swapped out. %s may be locked: see "
 			    "lock_budget=, RLIMIT_MEMLOCK, and the memory limit of the control group",
 			    g_strerror(-r), budget);

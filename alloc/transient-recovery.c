@@ -123,8 +123,9 @@ static void report(Image *image, const TransientSlot *slot, unsigned nth, int r)
 		log_warning(log, "recovery: transient buffer %u: not that of a live segment; not believed", nth);
 	} else if (r < 0) {
 		image->n_failed++;
-		log_error(log, "recovery: transient buffer %u, for %.*s: %s; kept, tried again at the next mount", nth,
-			  (int)sizeof(slot->owner.name), slot->owner.name, g_strerror(-r));
+		log_failure(log, ERROR, "recover", NULL, r,
+			    "recovery: transient buffer %u, for %.*s: %s; kept, tried again at the next mount", nth,
+			    (int)sizeof(slot->owner.name), slot->owner.name, g_strerror(-r));
 	}
 }
 
@@ -188,8 +189,8 @@ static void recover_name(const TransientPlace *place, PoolDir *dir, int dir_fd, 
 		r = sys->unlinkat(sys, dir_fd, name, 0);
 	if (r < 0) {
 		result->n_failed += MAX(image.n_failed, 1);
-		log_error(place->log, "recovery: transient buffers %s: %s; kept, tried again at the next mount", name,
-			  g_strerror(-r));
+		log_failure(place->log, ERROR, "recover", name, r,
+			    "recovery: transient buffers %s: %s; kept, tried again at the next mount", name, g_strerror(-r));
 	}
 }
 
