@@ -6,7 +6,6 @@
 #define MADE   "segments that are there were made with it"
 #define CHOSEN "it says which new files are of the class"
 #define BUFFER "the memory of the buffers is taken when it begins"
-#define TICKS  "buffers are looked at that often from the start"
 
 typedef struct ChangeKey {
 	const char *key;
@@ -39,9 +38,9 @@ TAKES(lock_active)
 DIFFERS(transient)
 DIFFERS(transient_pool_size)
 TAKES(fast_fail)
-DIFFERS(commit_interval_ms)
+TAKES(commit_interval_ms)
 TAKES(commit_least_pages)
-DIFFERS(flush_interval_ms)
+TAKES(flush_interval_ms)
 TAKES(transient_flush_least_pages)
 TAKES(max_ahead)
 TAKES(timeout_ms)
@@ -95,9 +94,9 @@ static const ChangeKey KEYS[] = {
 	{ "transient", transient_differs, NULL, BUFFER },
 	{ "transient_pool_size", transient_pool_size_differs, NULL, BUFFER },
 	{ "fast_fail", fast_fail_differs, fast_fail_take },
-	{ "commit_interval", commit_interval_ms_differs, NULL, TICKS },
+	{ "commit_interval", commit_interval_ms_differs, commit_interval_ms_take },
 	{ "commit_least_pages", commit_least_pages_differs, commit_least_pages_take },
-	{ "flush_interval", flush_interval_ms_differs, NULL, TICKS },
+	{ "flush_interval", flush_interval_ms_differs, flush_interval_ms_take },
 	{ "transient_flush_least_pages", transient_flush_least_pages_differs, transient_flush_least_pages_take },
 	{ "recycle", recycle_differs, recycle_take },
 	{ "provider", provider_differs, NULL, MADE },

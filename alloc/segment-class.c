@@ -289,7 +289,7 @@ static char *set_max_ahead(SegmentClass *class, const char *value)
 	return wrong;
 }
 
-static char *parse_time(const char *value, unsigned min_ms, unsigned *ret_ms)
+static char *take_time(const char *value, unsigned min_ms, atomic_uint *ret_ms)
 {
 	size_t length = strspn(value, "0123456789");
 	g_autofree char *digits = g_strndup(value, length);
@@ -312,32 +312,17 @@ static char *parse_time(const char *value, unsigned min_ms, unsigned *ret_ms)
 
 static char *set_timeout(SegmentClass *class, const char *value)
 {
-	unsigned number = 0;
-	char *wrong = parse_time(value, 1, &number);
-
-	if (!wrong)
-		class->timeout_ms = number;
-	return wrong;
+	return take_time(value, 1, &class->timeout_ms);
 }
 
 static char *set_linger(SegmentClass *class, const char *value)
 {
-	unsigned number = 0;
-	char *wrong = parse_time(value, 0, &number);
-
-	if (!wrong)
-		class->linger_ms = number;
-	return wrong;
+	return take_time(value, 0, &class->linger_ms);
 }
 
 static char *set_slow(SegmentClass *class, const char *value)
 {
-	unsigned number = 0;
-	char *wrong = parse_time(value, 0, &number);
-
-	if (!wrong)
-		class->slow_ms = number;
-	return wrong;
+	return take_time(value, 0, &class->slow_ms);
 }
 
 static char *set_transient(SegmentClass *class, const char *value)
@@ -357,7 +342,7 @@ static char *set_fast_fail(SegmentClass *class, const char *value)
 
 static char *set_commit_interval(SegmentClass *class, const char *value)
 {
-	return parse_time(value, 1, &class->commit_interval_ms);
+	return take_time(value, 1, &class->commit_interval_ms);
 }
 
 static char *set_commit_least_pages(SegmentClass *class, const char *value)
@@ -367,7 +352,7 @@ static char *set_commit_least_pages(SegmentClass *class, const char *value)
 
 static char *set_flush_interval(SegmentClass *class, const char *value)
 {
-	return parse_time(value, 1, &class->flush_interval_ms);
+	return take_time(value, 1, &class->flush_interval_ms);
 }
 
 static char *set_transient_flush_least_pages(SegmentClass *class, const char *value)

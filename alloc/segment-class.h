@@ -83,9 +83,9 @@ typedef struct SegmentClass {
 	/* A buffer is committed when so many pages of it are uncommitted and the last time was so long ago, milliseconds;
 	 * fewer pages wait ten times as long. What was committed is flushed in the same way. Defaults 200 ms, 500 ms, 4
 	 * pages. */
-	unsigned commit_interval_ms;
+	atomic_uint commit_interval_ms;
 	atomic_uint commit_least_pages;
-	unsigned flush_interval_ms;
+	atomic_uint flush_interval_ms;
 	atomic_uint transient_flush_least_pages;
 	/* Whether files that applications remove become segments again. Default. */
 	atomic_bool recycle;

@@ -5,7 +5,7 @@
 
 typedef struct Pace {
 	TransientCommit *commit;
-	int64_t tick_ns;
+	bool of_flush;
 	void (*visit)(void *arg, LiveSegment *live);
 	pthread_t thread;
 	bool runs;
@@ -14,6 +14,7 @@ typedef struct Pace {
 struct TransientCommit {
 	/* Immutable while the threads run. */
 	LiveSet *set;
+	const ClassRules *rules;
 	Pace committing;
 	Pace flushing;
 	Mutex lock;
@@ -36,19 +37,36 @@ static void visit_to_flush(void *arg, LiveSegment *live)
 	live_buffer_flush_if_due(live, monotonic_ns());
 }
 
+/* As often as the class that asks for most. 0: none asks. */
+static unsigned shortest_ms(const ClassRules *rules, bool of_flush)
+{
+	unsigned shortest = 0;
+
+	for (size_t i = 0; i < class_rules_count(rules); i++) {
+		const SegmentClass *class = class_rules_nth(rules, i);
+		unsigned interval = of_flush ? class->flush_interval_ms : class->commit_interval_ms;
+
+		if (class->transient && (shortest == 0 || interval < shortest))
+			shortest = interval;
+	}
+	return shortest;
+}
+
 static void *run(void *arg)
 {
 	Pace *pace = arg;
 	TransientCommit *commit = pace->commit;
-	int64_t next_ns = monotonic_ns();
+	int64_t last_ns = 0;
 
 	mutex_lock(&commit->lock);
 	while (!commit->stopping) {
+		int64_t next_ns = last_ns + INT64_C(1000000) * shortest_ms(commit->rules, pace->of_flush);
+
 		if (monotonic_ns() < next_ns) {
 			cond_wait_until(&commit->wake, &commit->lock, next_ns);
 			continue;
 		}
-		next_ns = monotonic_ns() + pace->tick_ns;
+		last_ns = monotonic_ns();
 		mutex_unlock(&commit->lock);
 		live_set_visit(commit->set, pace->visit, NULL);
 		mutex_lock(&commit->lock);
@@ -87,39 +105,32 @@ TransientCommit *transient_commit_stop(TransientCommit *commit)
 	return NULL;
 }
 
-/* As often as the class that asks for most. 0: none asks. */
-static unsigned shortest_ms(const ClassRules *rules, bool of_flush)
-{
-	unsigned shortest = 0;
-
-	for (size_t i = 0; i < class_rules_count(rules); i++) {
-		const SegmentClass *class = class_rules_nth(rules, i);
-		unsigned interval = of_flush ? class->flush_interval_ms : class->commit_interval_ms;
-
-		if (class->transient && (shortest == 0 || interval < shortest))
-			shortest = interval;
-	}
-	return shortest;
-}
-
 TransientCommit *transient_commit_start(LiveSet *set, const ClassRules *rules, int *ret_r)
 {
-	unsigned commit_ms = shortest_ms(rules, false), flush_ms = shortest_ms(rules, true);
 	TransientCommit *commit;
 	int r;
 
 	*ret_r = 0;
-	if (commit_ms == 0)
+	if (shortest_ms(rules, false) == 0)
 		return NULL;
 	commit = g_new0(TransientCommit, 1);
 	commit->set = set;
+	commit->rules = rules;
 	mutex_init(&commit->lock);
 	cond_init(&commit->wake);
-	commit->committing = (Pace){ commit, INT64_C(1000000) * commit_ms, visit_to_commit };
-	commit->flushing = (Pace){ commit, INT64_C(1000000) * flush_ms, visit_to_flush };
+	commit->committing = (Pace){ commit, false, visit_to_commit };
+	commit->flushing = (Pace){ commit, true, visit_to_flush };
 	r = start(&commit->committing, "warmfs-commit");
 	if (r == 0)
 		r = start(&commit->flushing, "warmfs-flush");
 	*ret_r = r;
 	return r < 0 ? transient_commit_stop(commit) : commit;
+}
+
+void transient_commit_change(TransientCommit *commit)
+{
+	if (!commit)
+		return;
+	MUTEX_SCOPE(&commit->lock);
+	cond_broadcast(&commit->wake);
 }

@@ -70,6 +70,7 @@ static bool become(Fs *fs, const FsOptions *wanted, GString *answer, GError **er
 	apply_to_mount(fs, wanted);
 	allocate_service_change(fs->service, fs->options->rules, wanted->rules);
 	segment_locks_trim(fs->locks);
+	transient_commit_change(fs->transient_commit);
 	tell(fs, text, answer);
 	return true;
 }

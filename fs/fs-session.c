@@ -419,7 +419,8 @@ static bool start_threads(FsSession *session, GError **error)
 	if (r == 0 && session->live)
 		r = live_set_start(session->live);
 	if (r == 0 && session->live)
-		session->transient_commit = transient_commit_start(session->live, session->options->rules, &r);
+		session->transient_commit = session->fs.transient_commit =
+			transient_commit_start(session->live, session->options->rules, &r);
 	if (r == 0)
 		r = thread_start(&session->signal_thread, "warmfs-signal", signal_thread_run, session);
 	session->signal_thread_runs = r == 0;

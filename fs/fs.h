@@ -17,6 +17,7 @@
 #include "alloc/allocate-service.h"
 #include "alloc/file-provider.h"
 #include "alloc/live-set.h"
+#include "alloc/transient-commit.h"
 #include "fs/fs-metrics.h"
 #include "fs/inode.h"
 #include "fs/known-name.h"
@@ -52,6 +53,7 @@ typedef struct Fs {
 	LiveSet *live;
 	/* NULL without a class with transient=on. */
 	TransientPool *transient;
+	TransientCommit *transient_commit;
 	/* The source. The root inode's, who closes it. */
 	int root_fd;
 	/* /proc/self/fd: the way from an O_PATH descriptor to one that can do more. */

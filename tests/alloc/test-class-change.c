@@ -98,7 +98,8 @@ static void test_each_key(void)
 		"transient_flush_least_pages=1", "recycle=off", "provider=other",
 	};
 	static const char changeable[] = " ahead max_ahead timeout on_timeout flush flush_least_pages lock lock_active linger "
-					 "quota slow_ms fast_fail commit_least_pages transient_flush_least_pages recycle ";
+					 "quota slow_ms fast_fail commit_interval commit_least_pages flush_interval "
+					 "transient_flush_least_pages recycle ";
 
 	for (size_t i = 0; i < G_N_ELEMENTS(others); i++) {
 		g_autoptr(ClassRules) rules = two_rules();

@@ -166,6 +166,19 @@ def test_lock_is_seen(warm):
     wait_until(lambda: class_status(mount)['locked_bytes'] == 0, what='none')
 
 
+def test_interval_is_seen(warm):
+    """Not only when the old one is over."""
+    mount = warm('match=*.seg', 'size=64K', 'kind=append', 'transient=on', 'commit_interval=3600s', 'commit_least_pages=0',
+                 'flush_interval=3600s')
+    mount.wait_settled(2)
+    fd = os.open(mount.point / 'a.seg', os.O_WRONLY | os.O_CREAT)
+    os.write(fd, b'x' * 100)
+    assert class_status(mount)['transient']['uncommitted_bytes'] == 100
+    ctl('set', mount.point, 'default', 'commit_interval=1')
+    wait_until(lambda: class_status(mount)['transient']['uncommitted_bytes'] == 0, what='the commit')
+    os.close(fd)
+
+
 # reload
 
 def test_reload_of_the_mount(mount):
