@@ -31,3 +31,8 @@ uint64_t lock_limits_of_cgroups(const char *self, const char *root);
 uint64_t lock_budget(const LockLimits *limits, uint64_t wanted);
 /* The same, by the limits as they are now. */
 uint64_t lock_budget_read(uint64_t wanted);
+/* What of a budget is left beside what others have locked. */
+static inline uint64_t lock_budget_left(uint64_t budget_bytes, uint64_t locked_bytes)
+{
+	return budget_bytes > locked_bytes ? budget_bytes - locked_bytes : 0;
+}

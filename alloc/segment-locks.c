@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "alloc/byte-size.h"
+#include "alloc/lock-budget.h"
 #include "alloc/sync.h"
 
 /* The mapping of a taken segment. */
@@ -25,11 +26,11 @@ typedef struct ClassLocks {
 struct SegmentLocks {
 	/* Immutable. */
 	const Sys *sys;
-	uint64_t budget_bytes;
 	const Log *log;
 	size_t n_classes;
 	Mutex lock;
 	/* Protected by lock. */
+	uint64_t budget_bytes;
 	uint64_t bytes;
 	ClassLocks *classes;
 };
@@ -60,7 +61,7 @@ static ClassLocks *of_class(SegmentLocks *locks, const SegmentClass *class)
 static int take_budget(SegmentLocks *locks, const SegmentClass *class, uint64_t bytes)
 {
 	MUTEX_SCOPE(&locks->lock);
-	if (bytes > locks->budget_bytes - locks->bytes)
+	if (bytes > lock_budget_left(locks->budget_bytes, locks->bytes))
 		return -ENOMEM;
 	locks->bytes += bytes;
 	of_class(locks, class)->bytes += bytes;
@@ -105,24 +106,26 @@ SegmentLocks *segment_locks_free(SegmentLocks *locks)
 	return NULL;
 }
 
-static bool tells_first_time(SegmentLocks *locks, const SegmentClass *class)
+static bool tells_first_time(SegmentLocks *locks, const SegmentClass *class, uint64_t *ret_budget_bytes)
 {
 	ClassLocks *of = of_class(locks, class);
 
 	MUTEX_SCOPE(&locks->lock);
 	bool first = !of->told;
 	of->told = true;
+	*ret_budget_bytes = locks->budget_bytes;
 	return first;
 }
 
 static void fail(SegmentLocks *locks, Segment *segment, int error)
 {
 	const SegmentClass *class = segment->class;
+	uint64_t budget_bytes;
 
 	segment->lock_error = error;
-	if (!tells_first_time(locks, class))
+	if (!tells_first_time(locks, class, &budget_bytes))
 		return;
-	g_autofree char *budget = byte_size_format(locks->budget_bytes);
+	g_autofree char *budget = byte_size_format(budget_bytes);
 	log_failure(locks->log, WARNING, "lock", segment->name, error,
 		    "class %s: cannot lock a segment in memory: %s; it is served without, as all are that lock_failures "
 		    "counts. %s may be locked: see lock_budget=, RLIMIT_MEMLOCK, and the memory limit of the control group",
@@ -212,10 +215,48 @@ void segment_locks_unmap(SegmentLocks *locks, const Sys *sys, Segment *segment)
 	trim_class(locks, of_class(locks, segment->class));
 }
 
+void segment_locks_set_budget(SegmentLocks *locks, uint64_t budget_bytes)
+{
+	if (!locks)
+		return;
+	MUTEX_SCOPE(&locks->lock);
+	if (locks->budget_bytes == budget_bytes)
+		return;
+	locks->budget_bytes = budget_bytes;
+	for (size_t i = 0; i < locks->n_classes; i++)
+		locks->classes[i].told = false;
+}
+
+static Kept *next_over_budget(SegmentLocks *locks, ClassLocks *of)
+{
+	MUTEX_SCOPE(&locks->lock);
+	return locks->bytes > locks->budget_bytes ? g_queue_pop_tail(&of->kept) : NULL;
+}
+
+/* The oldest of each class in turn. */
+static void trim_to_budget(SegmentLocks *locks)
+{
+	bool found = true;
+
+	while (found) {
+		found = false;
+		for (size_t i = 0; i < locks->n_classes; i++) {
+			Kept *kept = next_over_budget(locks, &locks->classes[i]);
+
+			if (kept)
+				drop(locks, &locks->classes[i], kept);
+			found = found || kept;
+		}
+	}
+}
+
 void segment_locks_trim(SegmentLocks *locks)
 {
-	for (size_t i = 0; locks && i < locks->n_classes; i++)
+	if (!locks)
+		return;
+	for (size_t i = 0; i < locks->n_classes; i++)
 		trim_class(locks, &locks->classes[i]);
+	trim_to_budget(locks);
 }
 
 static Kept *steal(SegmentLocks *locks, ClassLocks *of, dev_t dev, ino_t ino)

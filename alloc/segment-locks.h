@@ -33,7 +33,9 @@ void segment_locks_lock(SegmentLocks *locks, Segment *segment);
 void segment_locks_keep(SegmentLocks *locks, Segment *segment);
 /* Unmaps what the segment still has, and those that were pushed out of the class since. */
 void segment_locks_unmap(SegmentLocks *locks, const Sys *sys, Segment *segment);
-/* A class may want less of it than before. Ready segments stay locked. */
+/* Another budget for all. Told of once more, if something fails by it. */
+void segment_locks_set_budget(SegmentLocks *locks, uint64_t budget_bytes);
+/* A class may want less of it than before, or the budget may be smaller. Ready segments stay locked. */
 void segment_locks_trim(SegmentLocks *locks);
 /* Unlocks a taken segment: it is sealed, or removed. */
 void segment_locks_let_go(SegmentLocks *locks, dev_t dev, ino_t ino);

@@ -7,6 +7,7 @@
 #include <sys/statvfs.h>
 
 #include "alloc/class-change.h"
+#include "alloc/lock-budget.h"
 #include "fs/fs-options.h"
 
 static bool G_GNUC_PRINTF(2, 3) refuse(GError **error, const char *format, ...)
@@ -38,6 +39,8 @@ static void apply_to_mount(Fs *fs, const FsOptions *wanted)
 	fs->log->max_level = fs->options->debug ? LOG_LEVEL_DEBUG : wanted->log_level;
 	file_provider_set_reserve(fs->provider, wanted->provider.reserve_percent);
 	warm_pace_change(fs->pace, &wanted->pace);
+	segment_locks_set_budget(fs->locks, lock_budget_left(lock_budget_read(wanted->lock_budget_bytes),
+							     transient_pool_locked_bytes(fs->transient)));
 	fs_options_note_again(fs->options, wanted);
 }
 

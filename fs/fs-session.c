@@ -301,7 +301,7 @@ static bool set_up_transient(FsSession *session, uint64_t lock_budget_bytes, GEr
 static void set_up_locks(FsSession *session, uint64_t lock_budget_bytes)
 {
 	session->locks = segment_locks_new(session->options->rules, &sys_kernel,
-					   lock_budget_bytes - transient_pool_locked_bytes(session->transient),
+					   lock_budget_left(lock_budget_bytes, transient_pool_locked_bytes(session->transient)),
 					   &session->log);
 	session->fs.locks = session->locks;
 }

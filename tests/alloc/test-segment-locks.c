@@ -233,6 +233,37 @@ static void test_budget(void)
 	fixture_deinit(&f);
 }
 
+/* Of those taken the oldest are unlocked, of each class in turn; ready ones stay. */
+static void test_other_budget(void)
+{
+	Segment *ready, *more;
+	Fixture f;
+
+	fixture_init(&f, "a size=64K lock=on lock_active=9", 5 * BYTES);
+	for (unsigned i = 0; i < 4; i++)
+		retire(&f, ready_segment(&f, i / 3));
+	ready = ready_segment(&f, 0);
+	expect_unlocked(&f, ready_segment(&f, 0), -ENOMEM);
+	segment_locks_set_budget(f.locks, 6 * BYTES);
+	more = ready_segment(&f, 0);
+	g_assert_true(more->locked);
+	discard(&f, more);
+	segment_locks_set_budget(f.locks, 3 * BYTES);
+	expect_unlocked(&f, ready_segment(&f, 0), -ENOMEM);
+	g_assert_cmpuint(test_log_count(&f.log, LOG_LEVEL_WARNING, "320K may be locked"), ==, 1);
+	g_assert_cmpuint(test_log_count(&f.log, LOG_LEVEL_WARNING, "192K may be locked"), ==, 1);
+	g_assert_cmpuint(locked(&f, 0) + locked(&f, 1), ==, 5 * BYTES);
+	segment_locks_trim(f.locks);
+	g_assert_cmpuint(locked(&f, 0), ==, 3 * BYTES);
+	g_assert_cmpuint(locked(&f, 1), ==, 0);
+	segment_locks_set_budget(f.locks, 0);
+	segment_locks_trim(f.locks);
+	g_assert_cmpuint(locked(&f, 0), ==, BYTES);
+	discard(&f, ready);
+	segment_locks_set_budget(NULL, 1);
+	fixture_deinit(&f);
+}
+
 static void test_no_budget(void)
 {
 	Fixture f;
@@ -293,6 +324,7 @@ int main(int argc, char **argv)
 	test_add("/segment-locks/let-go", test_let_go);
 	test_add("/segment-locks/B10-a-failure-is-told", test_failure_is_told);
 	test_add("/segment-locks/budget", test_budget);
+	test_add("/segment-locks/other-budget", test_other_budget);
 	test_add("/segment-locks/no-budget", test_no_budget);
 	test_add("/segment-locks/no-identity", test_no_identity);
 	test_add("/segment-locks/not-wanted", test_not_wanted);

@@ -166,6 +166,17 @@ def test_lock_is_seen(warm):
     wait_until(lambda: class_status(mount)['locked_bytes'] == 0, what='none')
 
 
+def test_lock_budget_is_seen(warm):
+    mount = warm('match=*.seg', 'size=64K', 'ahead=1', 'lock=on', 'lock_active=4', 'lock_budget=1M')
+    for number in range(4):
+        mount.wait_settled(1)
+        touch(mount.point / f'{number}.seg')
+    mount.wait_settled(1)
+    wait_until(lambda: class_status(mount)['locked_bytes'] == 320 * KI, what='locked segments')
+    assert ctl('set', mount.point, 'lock_budget=200K') == 'mount: now lock_budget=200K, was 1M\n'
+    assert class_status(mount)['locked_bytes'] == 192 * KI
+
+
 def test_interval_is_seen(warm):
     """Not only when the old one is over."""
     mount = warm('match=*.seg', 'size=64K', 'kind=append', 'transient=on', 'commit_interval=3600s', 'commit_least_pages=0',
