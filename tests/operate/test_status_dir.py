@@ -11,7 +11,7 @@ import pytest
 
 import warmfs
 from status_files import Metrics, class_status, read, status
-from warmfs import KI, MI, as_user, touch, write_all
+from warmfs import KI, MI, as_user, touch, wait_until, write_all
 
 MS_REMOUNT = 32
 
@@ -271,7 +271,7 @@ def test_without_classes(warm):
 
 def test_while_creates_wait(warm, faults, children):
     """Who asks why an application stands still gets an answer."""
-    mount = warm('match=**/*.seg', 'size=1M', 'ahead=0', 'timeout=60s', faults=faults)
+    mount = warm('match=**/*.seg', 'size=1M', 'ahead=0', 'timeout=3600s', faults=faults)
     # A directory of its own for each: the kernel lets one create at a time into a directory.
     paths = [mount.point / '0.seg', *(mount.point / f'{i}' / 'a.seg' for i in range(1, 70))]
     for path in paths[1:]:
@@ -279,12 +279,12 @@ def test_while_creates_wait(warm, faults, children):
     assert class_status(mount)['waiting'] == 0
     faults.set('fallocate delay_ms=hold path=.warmfs')
     waiting = [children.start(touch, path) for path in paths]
-    warmfs.wait_until(lambda: class_status(mount)['waiting'] == 70, 60, 'all to wait')
+    wait_until(lambda: class_status(mount)['waiting'] == 70, 60, 'all to wait')
     assert '70 now' in read(mount, 'status')
     faults.clear()
     for child in waiting:
         child.result()
-    assert class_status(mount)['waiting'] == 0
+    wait_until(lambda: class_status(mount)['waiting'] == 0, what='none to wait')
 
 
 class OpenHow(ctypes.Structure):
@@ -307,7 +307,7 @@ def kernel_knows(path):
 def test_first_look_while_a_create_waits(warm, faults, children, again):
     """Also who has never looked before gets an answer while the mount's root is locked; the mount's name in the kernel does
     not keep it from being unmounted."""
-    mount = warm('match=*.seg', 'size=1M', 'ahead=0', 'timeout=60s', faults=faults)
+    mount = warm('match=*.seg', 'size=1M', 'ahead=0', 'timeout=3600s', faults=faults)
     name = mount.point / '.warmfs'
     warmfs.wait_until(lambda: kernel_knows(name), what='the name')
     if again:
