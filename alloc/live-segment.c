@@ -52,6 +52,8 @@ int live_segment_new(const LivePlace *place, const Segment *segment, LiveSegment
 	if (!live->reserved_only)
 		live->index = live_table_add(place->table, segment->name, live->capacity_bytes);
 	live->named = true;
+	if (place->descriptors)
+		descriptor_budget_take(place->descriptors, 1);
 	*ret_live = live;
 	return 0;
 }
@@ -70,6 +72,8 @@ void live_segment_free(LiveSegment *live)
 	forget_record_locked(live);
 	live_buffer_deinit(live);
 	close(live->fd);
+	if (live->place->descriptors)
+		descriptor_budget_give(live->place->descriptors, 1);
 	mutex_deinit(&live->lock);
 	g_free(live);
 }

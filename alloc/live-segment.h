@@ -38,6 +38,7 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 
+#include "alloc/descriptor-budget.h"
 #include "alloc/live-table.h"
 #include "alloc/segment-trailer.h"
 #include "alloc/segment-locks.h"
@@ -58,6 +59,8 @@ typedef struct LivePlace {
 	TransientPool *transient;
 	/* Hears of those that are sealed; or NULL. */
 	SegmentLocks *locks;
+	/* Each live segment has a descriptor of it; or NULL. */
+	DescriptorBudget *descriptors;
 } LivePlace;
 
 /* Of alloc/live-buffer.c. Protected by the segment's lock. */

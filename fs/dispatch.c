@@ -7,9 +7,27 @@
 #include <errno.h>
 
 #include "fs/ops.h"
+#include "fs/reply.h"
 #include "fs/status-dir.h"
 
 #define COUNT(REQUEST) fs_metrics_note_request(&fs_of(req)->metrics, REQUEST)
+
+/* Requests that leave a descriptor open, whatever they find. */
+static inline bool opens(FsRequest request)
+{
+	return request == FS_OPEN || request == FS_OPENDIR || request == FS_CREATE || request == FS_TMPFILE ||
+	       request == FS_MKNOD || request == FS_MKDIR || request == FS_SYMLINK;
+}
+
+/* Refuses the request, and says false, if it needs a descriptor and there is none. */
+static inline bool can_do(fuse_req_t req, FsRequest request)
+{
+	int r = opens(request) ? fs_wait_descriptor(fs_of(req)) : 0;
+
+	if (r < 0)
+		reply_status(req, r);
+	return r == 0;
+}
 
 /* Both know it. `node` is what it is about. */
 #define ROUTE(op, REQUEST, PARAMETERS, ARGUMENTS)                                                         \
@@ -18,7 +36,7 @@
 		COUNT(REQUEST);                                                                           \
 		if (status_dir_has(node))                                                                 \
 			status_dir_##op ARGUMENTS;                                                        \
-		else                                                                                      \
+		else if (can_do(req, REQUEST))                                                            \
 			op_##op ARGUMENTS;                                                                \
 	}
 
@@ -29,7 +47,7 @@
 		COUNT(REQUEST);                                                                           \
 		if (is_other)                                                                             \
 			fuse_reply_err(req, error);                                                       \
-		else                                                                                      \
+		else if (can_do(req, REQUEST))                                                            \
 			op_##op ARGUMENTS;                                                                \
 	}
 

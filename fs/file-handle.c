@@ -86,6 +86,7 @@ int file_handle_open(fuse_req_t req, Inode *inode, int fd, struct fuse_file_info
 	handle = slot_table_get(&fs->files, index);
 	*handle = (FileHandle){ .fd = steal_fd(&owned), .flags = fi->flags };
 	fi->fh = index;
+	descriptor_budget_take(&fs->descriptors, 1);
 	inode_table_hold(&fs->inodes, inode);
 	if (fs->live)
 		handle->hold = live_set_open(fs->live, inode->dev, inode->ino);
@@ -115,6 +116,7 @@ void file_handle_close(Fs *fs, Inode *inode, const struct fuse_file_info *fi)
 	if (may_write(handle->flags))
 		atomic_fetch_sub(&inode->n_writers, 1);
 	close(steal_fd(&handle->fd));
+	descriptor_budget_give(&fs->descriptors, 1);
 	/* Not before: a reservation is given back only if nobody has the file open. */
 	if (handle->hold)
 		live_set_close(fs->live, handle->hold);

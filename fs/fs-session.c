@@ -29,6 +29,7 @@
 #include "alloc/transient-recovery.h"
 #include "fs/daemonize.h"
 #include "fs/fs-log.h"
+#include "fs/inode-pruner.h"
 #include "fs/mount-point.h"
 #include "fs/privileges.h"
 #include "fs/readiness.h"
@@ -54,6 +55,7 @@ typedef struct FsSession {
 	TransientCommit *transient_commit;
 	LiveSet *live;
 	LiveBytes live_bytes;
+	InodePruner pruner;
 	WarmPace *pace;
 	SegmentLocks *locks;
 	FileProvider *provider;
@@ -272,7 +274,8 @@ static void set_up_live(FsSession *session)
 	const ClassRules *rules = session->options->rules;
 	LivePlace place = { .sys = &sys_kernel, .table = session->live_table,
 			    .pool_fd = session->pool_dir->segments_fd, .log = &session->log,
-			    .transient = session->transient, .locks = session->locks };
+			    .transient = session->transient, .locks = session->locks,
+			    .descriptors = &session->fs.descriptors };
 
 	if (!has_class_of(rules, SEGMENT_KIND_APPEND) && !has_class_of(rules, SEGMENT_KIND_STREAM))
 		return;
@@ -416,6 +419,8 @@ static bool start_threads(FsSession *session, GError **error)
 
 	if (session->service)
 		r = allocate_service_start(session->service, session->options->n_threads);
+	if (r == 0)
+		r = inode_pruner_begin(&session->pruner, &session->fs.inodes, session->fuse);
 	if (r == 0 && session->live)
 		r = live_set_start(session->live);
 	if (r == 0 && session->live)
@@ -449,6 +454,7 @@ static void tear_down(FsSession *session)
 	} else if (session->service) {
 		allocate_service_stop(session->service);
 	}
+	inode_pruner_end(&session->pruner);
 	if (session->mounted) {
 		if (session->signal_thread_runs)
 			log_counters(session, false);

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "alloc/cleanup.h"
@@ -12,6 +13,9 @@
 #include "fs/ops.h"
 #include "fs/status-dir.h"
 #include "fs/status-file.h"
+
+/* How long a request waits for the kernel to forget an inode. */
+#define DESCRIPTOR_WAIT_NS 1000000000
 
 /* What readlink says of a descriptor, or NULL. */
 static char *describe_fd(int proc_fd, int fd)
@@ -23,6 +27,13 @@ static char *describe_fd(int proc_fd, int fd)
 	return length < 0 || length >= (ssize_t)sizeof(path) ? NULL : g_strndup(path, length);
 }
 
+static size_t descriptor_limit(void)
+{
+	struct rlimit limit;
+
+	return getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur : 1024;
+}
+
 int fs_init(Fs *fs, int root_fd, const FsConfig *config, Log *log, const ClassRules *rules)
 {
 	auto_fd proc_fd = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -31,7 +42,8 @@ int fs_init(Fs *fs, int root_fd, const FsConfig *config, Log *log, const ClassRu
 	if (proc_fd < 0)
 		return -errno;
 	*fs = (Fs){ .config = *config, .log = log, .rules = rules, .privileged = geteuid() == 0 };
-	r = inode_table_init(&fs->inodes, root_fd);
+	descriptor_budget_init(&fs->descriptors, descriptor_limit());
+	r = inode_table_init(&fs->inodes, root_fd, &fs->descriptors);
 	if (r < 0)
 		return r;
 	mutex_init(&fs->config_lock);
@@ -43,6 +55,19 @@ int fs_init(Fs *fs, int root_fd, const FsConfig *config, Log *log, const ClassRu
 	fs->proc_fd = steal_fd(&proc_fd);
 	fs->root_fd = root_fd;
 	return 0;
+}
+
+int fs_wait_descriptor(Fs *fs)
+{
+	if (descriptor_budget_has_room(&fs->descriptors) ||
+	    descriptor_budget_wait(&fs->descriptors, monotonic_ns() + DESCRIPTOR_WAIT_NS) == 0)
+		return 0;
+	if (!atomic_exchange(&fs->said_none_left, true))
+		log_failure(fs->log, WARNING, "open", fs->mount_point, ENFILE,
+			    "%s: too many files are open or remembered for a limit of %zu descriptors: who opens more is "
+			    "told so (%s); allow more (LimitNOFILE= of the service, ulimit -Hn)",
+			    fs->mount_point, fs->descriptors.limit, g_strerror(ENFILE));
+	return -ENFILE;
 }
 
 static void close_files(Fs *fs)
@@ -79,6 +104,7 @@ void fs_deinit(Fs *fs)
 	slot_table_deinit(&fs->files);
 	mutex_deinit(&fs->config_lock);
 	inode_table_deinit(&fs->inodes);
+	descriptor_budget_deinit(&fs->descriptors);
 	cleanup_fd(&fs->proc_fd);
 }
 

@@ -61,6 +61,9 @@ typedef struct Fs {
 	/* Whether we may act as other users. */
 	bool privileged;
 
+	DescriptorBudget descriptors;
+	/* Whether it was said that there are none left. */
+	atomic_bool said_none_left;
 	InodeTable inodes;
 	/* Of FileHandle and DirHandle (fs/file-handle.h, fs/op-dir.c). */
 	SlotTable files;
@@ -91,6 +94,10 @@ static inline Inode *fs_inode(Fs *fs, fuse_ino_t nodeid)
 {
 	return inode_table_get(&fs->inodes, nodeid);
 }
+
+/* Before a descriptor is opened that stays open. 0; or -ENFILE, which is logged the first time, if there is none, and the
+ * kernel has not forgotten anything for a second either. */
+int fs_wait_descriptor(Fs *fs);
 
 /* "/proc/self/fd"-relative name of a descriptor. */
 typedef struct ProcName {

@@ -8,6 +8,9 @@
 
 #include "alloc/cleanup.h"
 
+/* While the table is locked. */
+#define MAX_LOOKED_AT 4096
+
 static guint identity_hash(gconstpointer key)
 {
 	const Inode *inode = key;
@@ -41,23 +44,27 @@ static Inode *inode_new_locked(InodeTable *table, int fd, const struct stat *att
 	};
 	mutex_init(&inode->lock);
 	g_hash_table_add(table->by_identity, inode);
+	descriptor_budget_take(table->budget, 1);
 	return inode;
 }
 
 /* Its descriptor is the caller's then. */
 static int inode_free_locked(InodeTable *table, Inode *inode)
 {
+	uint64_t index = inode->index;
 	int fd = inode->fd;
 
 	/* One that was buried has left its place, where a new file may be by now. */
 	if (!atomic_load(&inode->buried))
 		g_hash_table_remove(table->by_identity, inode);
 	mutex_deinit(&inode->lock);
-	slot_table_free(&table->slots, inode->index);
+	inode->index = 0;
+	slot_table_free(&table->slots, index);
+	descriptor_budget_give(table->budget, 1);
 	return fd;
 }
 
-int inode_table_init(InodeTable *table, int root_fd)
+int inode_table_init(InodeTable *table, int root_fd, DescriptorBudget *budget)
 {
 	struct stat attr;
 	int grave_fd;
@@ -73,6 +80,7 @@ int inode_table_init(InodeTable *table, int root_fd)
 	table->by_identity = g_hash_table_new(identity_hash, identity_equal);
 	table->next_generation = 1;
 	table->grave_fd = grave_fd;
+	table->budget = budget;
 
 	MUTEX_SCOPE(&table->lock);
 	Inode *root = inode_new_locked(table, root_fd, &attr);
@@ -103,7 +111,8 @@ void inode_table_deinit(InodeTable *table)
 	slot_table_deinit(&table->slots);
 }
 
-int inode_table_enter(InodeTable *table, int fd, struct stat *ret_attr, Inode **ret_inode)
+/* Consumes `fd`. A file that is not known yet is refused if it `may_be_refused`, and there are no descriptors left. */
+static int enter(InodeTable *table, int fd, bool may_be_refused, struct stat *ret_attr, Inode **ret_inode)
 {
 	auto_fd owned = fd;
 	Inode key, *inode;
@@ -116,6 +125,8 @@ int inode_table_enter(InodeTable *table, int fd, struct stat *ret_attr, Inode **
 	MUTEX_SCOPE(&table->lock);
 	inode = g_hash_table_lookup(table->by_identity, &key);
 	if (!inode) {
+		if (may_be_refused && !descriptor_budget_has_room(table->budget))
+			return -ENFILE;
 		inode = inode_new_locked(table, fd, ret_attr);
 		if (!inode)
 			return -ENFILE;
@@ -126,6 +137,11 @@ int inode_table_enter(InodeTable *table, int fd, struct stat *ret_attr, Inode **
 	return 0;
 }
 
+int inode_table_enter(InodeTable *table, int fd, struct stat *ret_attr, Inode **ret_inode)
+{
+	return enter(table, fd, false, ret_attr, ret_inode);
+}
+
 int inode_table_lookup(InodeTable *table, int parent_fd, const char *name, struct stat *ret_attr,
 		       Inode **ret_inode)
 {
@@ -133,7 +149,7 @@ int inode_table_lookup(InodeTable *table, int parent_fd, const char *name, struc
 
 	if (fd < 0)
 		return -errno;
-	return inode_table_enter(table, fd, ret_attr, ret_inode);
+	return enter(table, fd, true, ret_attr, ret_inode);
 }
 
 /* What is to be closed, without the lock: if the file has no name any more, that takes as long as removing it; or -1. */
@@ -200,4 +216,21 @@ void inode_table_release(InodeTable *table, Inode *inode)
 	if (--inode->n_handles == 0)
 		cond_broadcast(&table->closed);
 	fd = free_if_unused_locked(table, inode);
+}
+
+size_t inode_table_next_closed(InodeTable *table, uint64_t *cursor, uint64_t *indices, size_t max)
+{
+	uint64_t end = slot_table_end(&table->slots), stop = MIN(end, *cursor + MAX_LOOKED_AT);
+	size_t n = 0;
+
+	MUTEX_SCOPE(&table->lock);
+	for (; *cursor < stop && n < max; ++*cursor) {
+		const Inode *inode = inode_table_get(table, *cursor);
+
+		if (inode->index > INODE_ROOT_INDEX && inode->n_handles == 0)
+			indices[n++] = inode->index;
+	}
+	if (*cursor == end)
+		*cursor = 0;
+	return n;
 }

@@ -15,6 +15,7 @@
 
 #include <glib.h>
 
+#include "alloc/descriptor-budget.h"
 #include "alloc/segment-class.h"
 #include "fs/slot-table.h"
 
@@ -28,7 +29,7 @@ typedef enum InodeIo {
 } InodeIo;
 
 typedef struct Inode {
-	/* Immutable while the record lives. */
+	/* Immutable while the record lives; 0 when it does not. */
 	uint64_t index;
 	uint64_t generation;
 	/* O_PATH. */
@@ -64,12 +65,14 @@ typedef struct InodeTable {
 	Cond closed;
 	/* Immutable: an empty file without a name. */
 	int grave_fd;
+	/* Borrowed. Each inode's descriptor is counted there. */
+	DescriptorBudget *budget;
 } InodeTable;
 
 #define INODE_ROOT_INDEX 1
 
 /* Takes ownership of root_fd on success. 0 or -errno. */
-int inode_table_init(InodeTable *table, int root_fd);
+int inode_table_init(InodeTable *table, int root_fd, DescriptorBudget *budget);
 /* Closes every inode, whatever the kernel still knows. */
 void inode_table_deinit(InodeTable *table);
 
@@ -78,10 +81,11 @@ static inline Inode *inode_table_get(InodeTable *table, uint64_t index)
 	return slot_table_get(&table->slots, index);
 }
 
-/* Looks a name up below a directory. Counts one lookup. 0 or -errno. */
+/* Looks a name up below a directory. Counts one lookup. 0 or -errno: -ENFILE if the file is not known yet, and there is no
+ * descriptor for it. */
 int inode_table_lookup(InodeTable *table, int parent_fd, const char *name, struct stat *ret_attr,
 		       Inode **ret_inode);
-/* The same for a file that is open anyway: `fd` is an O_PATH descriptor and consumed, also on failure. */
+/* The same for a file that is open anyway, and so not refused: `fd` is an O_PATH descriptor and consumed, also on failure. */
 int inode_table_enter(InodeTable *table, int fd, struct stat *ret_attr, Inode **ret_inode);
 void inode_table_forget(InodeTable *table, Inode *inode, uint64_t n_lookups);
 
@@ -97,6 +101,10 @@ static inline int64_t inode_outcome(const Inode *inode, int64_t r)
 {
 	return atomic_load(&inode->buried) ? -ESTALE : r;
 }
+
+/* Of the inodes from *cursor on, some that are not open: the indices of at most `max` of them, perhaps none. *cursor goes to
+ * where to look next: that is 0 behind the last. */
+size_t inode_table_next_closed(InodeTable *table, uint64_t *cursor, uint64_t *indices, size_t max);
 
 /* Keep the record alive for an open handle. */
 void inode_table_hold(InodeTable *table, Inode *inode);

@@ -46,6 +46,7 @@ static int open_dir(Fs *fs, Inode *inode, struct fuse_file_info *fi)
 		return -ENFILE;
 	}
 	*dir_handle(fs, fi) = (DirHandle){ .stream = stream };
+	descriptor_budget_take(&fs->descriptors, 1);
 	/* It drops its cached listing when the directory's times have changed. */
 	fi->cache_readdir = fi->keep_cache = is_listed_again(inode, dirfd(stream));
 	return 0;
@@ -57,6 +58,7 @@ static void close_dir(Fs *fs, const struct fuse_file_info *fi)
 
 	closedir(handle->stream);
 	handle->stream = NULL;
+	descriptor_budget_give(&fs->descriptors, 1);
 	slot_table_free(&fs->dirs, fi->fh);
 }
 
@@ -119,8 +121,9 @@ static size_t add_looked_up(fuse_req_t req, const Inode *directory, char *room, 
 	struct stat attr;
 	size_t used;
 
-	/* Gone in the meantime: then the kernel will find that out, if need be. */
-	if (is_dot(entry->d_name) ||
+	/* Gone in the meantime: then the kernel will find that out, if need be. What nobody has asked for is not remembered
+	 * when there is much already. */
+	if (is_dot(entry->d_name) || descriptor_budget_is_crowded(&fs->descriptors) ||
 	    inode_table_lookup(&fs->inodes, directory->fd, entry->d_name, &attr, &inode) < 0)
 		return add_bare(req, room, size, entry);
 	param = reply_entry_param(fs, inode, &attr);

@@ -30,6 +30,8 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	Inode *inode = NULL;
 	int r = inode_table_lookup(&fs->inodes, directory->fd, name, &attr, &inode);
 
+	if (r == -ENFILE && fs_wait_descriptor(fs) == 0)
+		r = inode_table_lookup(&fs->inodes, directory->fd, name, &attr, &inode);
 	reply_entry(req, r, inode, &attr);
 }
 

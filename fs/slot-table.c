@@ -45,3 +45,9 @@ void slot_table_free(SlotTable *table, uint64_t index)
 	MUTEX_SCOPE(&table->lock);
 	g_array_append_val(table->free_indices, index);
 }
+
+uint64_t slot_table_end(SlotTable *table)
+{
+	MUTEX_SCOPE(&table->lock);
+	return table->n_records;
+}

@@ -34,6 +34,9 @@ void slot_table_deinit(SlotTable *table);
 uint64_t slot_table_allocate(SlotTable *table);
 void slot_table_free(SlotTable *table, uint64_t index);
 
+/* Behind the highest index that was ever given out. */
+uint64_t slot_table_end(SlotTable *table);
+
 static inline void *slot_table_get(SlotTable *table, uint64_t index)
 {
 	/* Acquire: pairs with the release in slot_table_allocate, so that the chunk is seen zeroed. */

@@ -9,6 +9,7 @@
 
 typedef struct Fixture {
 	char *path;
+	DescriptorBudget budget;
 	InodeTable *table;
 	int root_fd;
 } Fixture;
@@ -16,14 +17,16 @@ typedef struct Fixture {
 static void fixture_init(Fixture *f)
 {
 	f->path = TEST_DIR_NEW();
+	descriptor_budget_init(&f->budget, 1024);
 	f->table = g_new0(InodeTable, 1);
 	f->root_fd = open(f->path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	g_assert_cmpint(inode_table_init(f->table, f->root_fd), ==, 0);
+	g_assert_cmpint(inode_table_init(f->table, f->root_fd, &f->budget), ==, 0);
 }
 
 static void fixture_deinit(Fixture *f)
 {
 	inode_table_deinit(f->table);
+	descriptor_budget_deinit(&f->budget);
 	g_free(f->table);
 	test_dir_remove(f->path);
 }
@@ -66,8 +69,9 @@ static void test_root(void)
 static void test_bad_root(void)
 {
 	InodeTable *table = g_new0(InodeTable, 1);
+	DescriptorBudget budget = { 0 };
 
-	g_assert_cmpint(inode_table_init(table, -1), ==, -EBADF);
+	g_assert_cmpint(inode_table_init(table, -1, &budget), ==, -EBADF);
 	g_free(table);
 }
 
@@ -267,6 +271,57 @@ static void test_enter(void)
 	fixture_deinit(&f);
 }
 
+/* With the root there is room for two. */
+static void test_no_descriptor(void)
+{
+	Fixture f;
+	struct stat attr;
+	Inode *a, *b;
+
+	fixture_init(&f);
+	f.budget.most = 3;
+	make_file(&f, "a");
+	make_file(&f, "b");
+	make_file(&f, "c");
+	a = lookup(&f, "a");
+	lookup(&f, "b");
+	g_assert_cmpint(inode_table_lookup(f.table, f.root_fd, "c", &attr, &b), ==, -ENFILE);
+	/* What is known, stays so. */
+	g_assert_true(lookup(&f, "a") == a);
+	inode_table_forget(f.table, a, 2);
+	lookup(&f, "c");
+	fixture_deinit(&f);
+}
+
+static void test_next_closed(void)
+{
+	Fixture f;
+	uint64_t cursor = 0, indices[8];
+	Inode *a, *b, *c;
+
+	fixture_init(&f);
+	make_file(&f, "a");
+	make_file(&f, "b");
+	make_file(&f, "c");
+	g_assert_cmpuint(inode_table_next_closed(f.table, &cursor, indices, 8), ==, 0);
+	g_assert_cmpuint(cursor, ==, 0);
+	a = lookup(&f, "a");
+	b = lookup(&f, "b");
+	c = lookup(&f, "c");
+	inode_table_hold(f.table, b);
+	g_assert_cmpuint(inode_table_next_closed(f.table, &cursor, indices, 1), ==, 1);
+	g_assert_cmpuint(indices[0], ==, a->index);
+	g_assert_cmpuint(inode_table_next_closed(f.table, &cursor, indices, 8), ==, 1);
+	g_assert_cmpuint(indices[0], ==, c->index);
+	g_assert_cmpuint(cursor, ==, 0);
+	inode_table_release(f.table, b);
+	inode_table_forget(f.table, a, 1);
+	g_assert_cmpuint(inode_table_next_closed(f.table, &cursor, indices, 8), ==, 2);
+	g_assert_cmpuint(indices[0], ==, b->index);
+	g_assert_cmpuint(indices[1], ==, c->index);
+	fixture_deinit(&f);
+}
+
 static void *look_up_and_forget(void *arg)
 {
 	Fixture *f = arg;
@@ -318,6 +373,8 @@ int main(int argc, char **argv)
 	test_add("/inode/unlinked", test_unlinked);
 	test_add("/inode/bury", test_bury);
 	test_add("/inode/enter", test_enter);
+	test_add("/inode/no-descriptor", test_no_descriptor);
+	test_add("/inode/next-closed", test_next_closed);
 	test_add("/inode/threads", test_threads);
 	return g_test_run();
 }
