@@ -471,6 +471,11 @@ uint64_t allocate_service_burying_bytes(AllocateService *service)
 	return remover_pending_bytes(&service->remover);
 }
 
+uint64_t allocate_service_burying_files(AllocateService *service)
+{
+	return remover_pending_files(&service->remover);
+}
+
 bool allocate_service_answers(AllocateService *service, int64_t deadline_ns)
 {
 	MUTEX_SCOPE(&service->lock);

@@ -74,8 +74,9 @@ bool allocate_service_give_way(AllocateService *service);
 /* Consumes the last descriptor of a removed file of so many bytes: its blocks are given back in the background, unless
  * free space is scarce (alloc/remover.h). */
 void allocate_service_bury(AllocateService *service, int fd, uint64_t bytes);
-/* Of those, what is still to be given back, bytes. */
+/* Of those, what is still to be given back: bytes, and files. */
 uint64_t allocate_service_burying_bytes(AllocateService *service);
+uint64_t allocate_service_burying_files(AllocateService *service);
 /* For a watchdog. Whether the thread that minds deadlines does so, seen before the (monotonic) deadline; blocks
  * meanwhile. What waits for the disk may take its time, and does not count; but if somebody keeps the lock, this never
  * returns. True if the service is not running. */

@@ -26,6 +26,7 @@ struct FileProvider {
 	/* Counts up from a random start: a name is not used twice in the life of a source. */
 	atomic_uint_fast64_t next_serial;
 	atomic_uint_fast64_t held_bytes;
+	atomic_uint_fast64_t held_files;
 	/* Protects dir->adoptable. */
 	Mutex lock;
 };
@@ -49,11 +50,13 @@ static off_t ready_size(const SegmentClass *class)
 static void hold(FileProvider *provider, uint64_t bytes)
 {
 	atomic_fetch_add_explicit(&provider->held_bytes, bytes, memory_order_relaxed);
+	atomic_fetch_add_explicit(&provider->held_files, 1, memory_order_relaxed);
 }
 
 static void let_go(FileProvider *provider, uint64_t bytes)
 {
 	atomic_fetch_sub_explicit(&provider->held_bytes, bytes, memory_order_relaxed);
+	atomic_fetch_sub_explicit(&provider->held_files, 1, memory_order_relaxed);
 }
 
 static Segment *segment_new(const SegmentClass *class)
@@ -599,4 +602,9 @@ SegmentProvider *file_provider_base(FileProvider *provider)
 uint64_t file_provider_held_bytes(FileProvider *provider)
 {
 	return atomic_load_explicit(&provider->held_bytes, memory_order_relaxed);
+}
+
+uint64_t file_provider_held_files(FileProvider *provider)
+{
+	return atomic_load_explicit(&provider->held_files, memory_order_relaxed);
 }

@@ -62,5 +62,6 @@ int file_provider_take_over(FileProvider *provider, const SegmentClass *class, c
 			    Segment **ret_segment);
 void file_provider_drop(FileProvider *provider, const char *name);
 
-/* Blocks held by the pool: ready, in the making, or still to be adopted or renewed. Bytes. Any thread. */
+/* What the pool holds: ready, in the making, or still to be adopted or renewed. Blocks, in bytes, and files. Any thread. */
 uint64_t file_provider_held_bytes(FileProvider *provider);
+uint64_t file_provider_held_files(FileProvider *provider);

@@ -17,6 +17,7 @@ void remover_init(Remover *remover, const Sys *sys)
 {
 	*remover = (Remover){ .sys = sys };
 	atomic_init(&remover->pending_bytes, 0);
+	atomic_init(&remover->pending_files, 0);
 	mutex_init(&remover->lock);
 	cond_init(&remover->work);
 	cond_init(&remover->done);
@@ -38,6 +39,7 @@ static void bury_next_locked(Remover *remover)
 	mutex_unlock(&remover->lock);
 	remover->sys->close(remover->sys, burial->fd);
 	atomic_fetch_sub(&remover->pending_bytes, burial->bytes);
+	atomic_fetch_sub(&remover->pending_files, 1);
 	g_free(burial);
 	mutex_lock(&remover->lock);
 	remover->n_done++;
@@ -88,6 +90,7 @@ static bool leave_to_thread(Remover *remover, int fd, uint64_t bytes)
 	Burial *burial = g_new(Burial, 1);
 	*burial = (Burial){ fd, bytes };
 	atomic_fetch_add(&remover->pending_bytes, bytes);
+	atomic_fetch_add(&remover->pending_files, 1);
 	g_queue_push_tail(&remover->waiting, burial);
 	remover->n_begun++;
 	cond_signal(&remover->work);
@@ -103,6 +106,11 @@ void remover_bury(Remover *remover, int fd, uint64_t bytes)
 uint64_t remover_pending_bytes(Remover *remover)
 {
 	return atomic_load(&remover->pending_bytes);
+}
+
+uint64_t remover_pending_files(Remover *remover)
+{
+	return atomic_load(&remover->pending_files);
 }
 
 bool remover_is_busy(Remover *remover)

@@ -24,6 +24,7 @@ typedef struct Remover {
 	const Sys *sys;
 	pthread_t thread;
 	atomic_uint_fast64_t pending_bytes;
+	atomic_uint_fast64_t pending_files;
 	Mutex lock;
 	Cond work;
 	Cond done;
@@ -46,8 +47,9 @@ void remover_stop(Remover *remover);
 /* Closes `fd`, the last descriptor of a removed file of so many bytes: soon, or at once if the thread does not run or
  * has too much to do. */
 void remover_bury(Remover *remover, int fd, uint64_t bytes);
-/* What is still to be given back, bytes. */
+/* What is still to be given back: bytes, and files. */
 uint64_t remover_pending_bytes(Remover *remover);
+uint64_t remover_pending_files(Remover *remover);
 bool remover_is_busy(Remover *remover);
 /* Waits until all that is pending now has been given back. False if nothing is. */
 bool remover_wait(Remover *remover);

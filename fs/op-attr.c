@@ -177,12 +177,22 @@ void op_setattr(fuse_req_t req, fuse_ino_t nodeid, struct stat *attr, int to_set
 		reply_current_attr(req, inode);
 }
 
-/* The pool is room that applications can have: it gives way to them. So are the blocks of removed files. */
+/* The pool is room that applications can have: it gives way to them. So is what removed files had. */
+static void count_held_as_free(Fs *fs, struct statvfs *stat)
+{
+	uint64_t bytes = file_provider_held_bytes(fs->provider) + allocate_service_burying_bytes(fs->service);
+	uint64_t files = file_provider_held_files(fs->provider) + allocate_service_burying_files(fs->service);
+
+	stat->f_bfree = MIN(stat->f_bfree + bytes / stat->f_frsize, stat->f_blocks);
+	stat->f_bavail = MIN(stat->f_bavail + bytes / stat->f_frsize, stat->f_blocks);
+	stat->f_ffree = MIN(stat->f_ffree + files, stat->f_files);
+	stat->f_favail = MIN(stat->f_favail + files, stat->f_files);
+}
+
 void op_statfs(fuse_req_t req, fuse_ino_t nodeid)
 {
 	Fs *fs = fs_of(req);
 	Inode *inode = fs_inode(fs, nodeid);
-	uint64_t held_blocks;
 	struct statvfs stat;
 	int r = fstatvfs(inode->fd, &stat) < 0 ? -errno : 0;
 
@@ -191,11 +201,7 @@ void op_statfs(fuse_req_t req, fuse_ino_t nodeid)
 		reply_status(req, r);
 		return;
 	}
-	held_blocks = 0;
 	if (fs->service)
-		held_blocks = (file_provider_held_bytes(fs->provider) + allocate_service_burying_bytes(fs->service)) /
-			      stat.f_frsize;
-	stat.f_bfree = MIN(stat.f_bfree + held_blocks, stat.f_blocks);
-	stat.f_bavail = MIN(stat.f_bavail + held_blocks, stat.f_blocks);
+		count_held_as_free(fs, &stat);
 	fuse_reply_statfs(req, &stat);
 }

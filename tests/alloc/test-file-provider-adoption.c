@@ -30,6 +30,7 @@ static void test_adopts(void)
 		fixture_open(&f);
 		g_assert_cmpuint(file_provider_held_bytes(f.provider), ==,
 				 nth_class(&f, nth)->size_bytes);
+		g_assert_cmpuint(file_provider_held_files(f.provider), ==, 1);
 		fake_sys_reset(&f.sys);
 		segment = prepare(&f, nth);
 		g_assert_true(segment->adopted);

@@ -31,9 +31,11 @@ static void test_prepare_mapped(void)
 	check_zeroes(segment);
 	g_assert_cmpuint(names_in_pool(&f), ==, 1);
 	g_assert_cmpuint(file_provider_held_bytes(f.provider), ==, MAPPED_BYTES);
+	g_assert_cmpuint(file_provider_held_files(f.provider), ==, 1);
 	f.base->discard(f.base, segment);
 	g_assert_cmpuint(names_in_pool(&f), ==, 0);
 	g_assert_cmpuint(file_provider_held_bytes(f.provider), ==, 0);
+	g_assert_cmpuint(file_provider_held_files(f.provider), ==, 0);
 	fixture_deinit(&f);
 }
 

@@ -89,13 +89,16 @@ static void test_in_background(void)
 	bury(&f, 20);
 	TEST_WAIT_UNTIL(entered(&f) == 1);
 	g_assert_cmpuint(remover_pending_bytes(&f.remover), ==, 120);
+	g_assert_cmpuint(remover_pending_files(&f.remover), ==, 2);
 	g_assert_true(remover_is_busy(&f.remover));
 	let(&f, 1);
 	TEST_WAIT_UNTIL(remover_pending_bytes(&f.remover) == 20);
+	TEST_WAIT_UNTIL(remover_pending_files(&f.remover) == 1);
 	g_assert_true(remover_is_busy(&f.remover));
 	let(&f, 1);
 	TEST_WAIT_UNTIL(!remover_is_busy(&f.remover));
 	g_assert_cmpuint(remover_pending_bytes(&f.remover), ==, 0);
+	g_assert_cmpuint(remover_pending_files(&f.remover), ==, 0);
 	g_assert_false(f.closed_by_owner);
 	fixture_deinit(&f);
 }

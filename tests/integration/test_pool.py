@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """SOURCE/.warmfs: hidden in the mount, counted as available, trusted only as far as it deserves."""
 
+import errno
 import os
 import pathlib
 import signal
@@ -54,6 +55,21 @@ def test_available_space_after_adoption(warm, workdir, stack):
     mount = warm(*options, source=disk)
     mount.wait_ready(3)
     assert abs(os.statvfs(mount.point).f_bfree - before) * 4096 < 4 * MI
+
+
+def test_available_files(warm, workdir, stack):
+    """There are as many as statfs says, those included that the pool has."""
+    disk = stack.enter_context(warmfs.loop_fs('ext4', 32 * MI, workdir, mkfs_options=['-N', '256']))
+    mount = warm('match=*.seg', 'size=64K', 'kind=append', 'ahead=8', source=disk)
+    mount.wait_settled(8)
+    free = os.statvfs(mount.point)
+    assert free.f_favail == free.f_ffree == os.statvfs(disk).f_ffree + 8
+    made = 0
+    with pytest.raises(OSError) as full:
+        while made <= free.f_favail:
+            os.mknod(mount.point / f'{made}', 0o644)
+            made += 1
+    assert (full.value.errno, made) == (errno.ENOSPC, free.f_favail)
 
 
 def test_disk_usage_in_sight(warm):
