@@ -38,6 +38,8 @@ FsReport *fs_report_new(Fs *fs)
 	report->started_s = fs->started_s;
 	report->passthrough = atomic_load(&fs->passthrough);
 	report->held_bytes = fs->provider ? file_provider_held_bytes(fs->provider) : 0;
+	report->n_descriptors = atomic_load_explicit(&fs->descriptors.n_used, memory_order_relaxed);
+	report->max_descriptors = fs->descriptors.most;
 	report->buried_bytes = fs->service ? allocate_service_burying_bytes(fs->service) : 0;
 	read_metrics(&fs->metrics, report);
 	report->n_classes = fs->service ? class_rules_count(fs->rules) : 0;

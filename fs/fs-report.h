@@ -36,6 +36,9 @@ typedef struct FsReport {
 	uint64_t held_bytes;
 	/* Of removed files, what has not been given back yet. */
 	uint64_t buried_bytes;
+	/* What applications cause, of a limit (alloc/descriptor-budget.h). */
+	uint64_t n_descriptors;
+	uint64_t max_descriptors;
 	uint64_t requests[_FS_REQUEST_MAX];
 	uint64_t opens[_FS_DATA_PATH_MAX];
 	/* Of files without a class. */

@@ -284,6 +284,10 @@ static void write_mount(MetricsText *metrics, const FsReport *report)
 	sample(metrics, "held_bytes", "", NULL, NULL, NULL, NULL, report->held_bytes);
 	begin(metrics, "buried_bytes", "gauge", "Of removed files, what is still to be given back; it counts as free.");
 	sample(metrics, "buried_bytes", "", NULL, NULL, NULL, NULL, report->buried_bytes);
+	begin(metrics, "descriptors", "gauge", "Of files that are open, or remembered by the kernel.");
+	sample(metrics, "descriptors", "", NULL, NULL, NULL, NULL, report->n_descriptors);
+	begin(metrics, "max_descriptors", "gauge", "So many there can be; opens beyond fail with ENFILE.");
+	sample(metrics, "max_descriptors", "", NULL, NULL, NULL, NULL, report->max_descriptors);
 }
 
 static void write_requests(MetricsText *metrics, const FsReport *report)

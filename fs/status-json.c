@@ -95,6 +95,8 @@ char *fs_report_to_json(const FsReport *report)
 	json_bool(&json, "passthrough", report->passthrough);
 	json_number(&json, "held_bytes", report->held_bytes);
 	json_number(&json, "buried_bytes", report->buried_bytes);
+	json_number(&json, "descriptors", report->n_descriptors);
+	json_number(&json, "max_descriptors", report->max_descriptors);
 	json_begin(&json, "classes", '[');
 	for (size_t i = 0; i < report->n_classes; i++)
 		write_class(&json, &report->classes[i]);

@@ -35,7 +35,8 @@ static void append_head(GString *text, const FsReport *report)
 	g_string_append_printf(text, "passthrough %s; the pool holds %s", report->passthrough ? "on" : "off", held);
 	if (report->buried_bytes > 0)
 		g_string_append_printf(text, "; %s of removed files are still to be given back", buried);
-	g_string_append_c(text, '\n');
+	g_string_append_printf(text, "; " COUNT " of " COUNT " descriptors\n", (guint64)report->n_descriptors,
+			       (guint64)report->max_descriptors);
 }
 
 static void append_pool(GString *text, const ClassReport *report)

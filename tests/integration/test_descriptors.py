@@ -3,6 +3,7 @@
 
 import concurrent.futures
 import errno
+import json
 import os
 import resource
 
@@ -86,6 +87,22 @@ def test_many_at_a_time(mount):
         return sum(os.stat(directory / f'f{i}').st_size for i in range(FILES // 8))
     with concurrent.futures.ThreadPoolExecutor(8) as threads:
         assert list(threads.map(work, range(8))) == [FILES // 8] * 8
+
+
+def status(mount):
+    return json.loads((mount.point / '.warmfs/status.json').read_text())
+
+
+def test_shown(mount):
+    """One for each file that is remembered, one for each that is open, and the root's."""
+    files = [os.open(mount.point / f'f{i}', os.O_RDWR | os.O_CREAT, 0o600) for i in range(50)]
+    shown = status(mount)
+    assert shown['descriptors'] == 101 and 101 < shown['max_descriptors'] < LIMIT
+    assert '; 101 of ' in (mount.point / '.warmfs/status').read_text()
+    assert 'warmfs_descriptors 101\n' in (mount.point / '.warmfs/metrics').read_text()
+    for fd in files:
+        os.close(fd)
+    wait_until(lambda: status(mount)['descriptors'] == 51, what='the closes')
 
 
 def open_as_many_as_can_be(mount):
