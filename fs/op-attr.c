@@ -68,12 +68,19 @@ static int set_mode(const Fs *fs, const Inode *inode, mode_t mode)
 	return fchmodat(fs->proc_fd, name.text, mode & 07777, 0) < 0 ? -errno : 0;
 }
 
-static int set_owner(const Inode *inode, const struct stat *attr, int to_set)
+static int set_owner(fuse_req_t req, const Inode *inode, const struct stat *attr, int to_set)
 {
 	uid_t uid = to_set & FUSE_SET_ATTR_UID ? attr->st_uid : (uid_t)-1;
 	gid_t gid = to_set & FUSE_SET_ATTR_GID ? attr->st_gid : (gid_t)-1;
+	struct stat old;
 
-	return fchownat(inode->fd, "", uid, gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+	if (fstatat(inode->fd, "", &old, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0 ||
+	    fchownat(inode->fd, "", uid, gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	/* The source leaves it to us, who may: not to the caller. */
+	if (!(old.st_mode & S_IXGRP) && ownership_ends_set_gid(req, &old))
+		return set_mode(fs_of(req), inode, old.st_mode & ~(S_ISUID | S_ISGID));
+	return 0;
 }
 
 /* Nothing is left, when it gets here, of a chown to nobody in particular (-1, -1). It takes set-id bits away, which
@@ -87,21 +94,22 @@ static int set_nothing(fuse_req_t req, const Inode *inode)
 	if (fstatat(inode->fd, "", &attr, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0)
 		return -errno;
 	if (!S_ISDIR(attr.st_mode) && (attr.st_mode & (S_ISUID | S_ISGID)) && uid != 0 && uid != attr.st_uid &&
-	    atomic_load(&inode->n_writers) == 0)
+	    atomic_load(&inode->n_writers) == 0 && ((attr.st_mode & S_ISUID) || ownership_ends_set_gid(req, &attr)))
 		return -EPERM;
-	return set_owner(inode, &attr, 0);
+	return set_owner(req, inode, &attr, 0);
 }
 
-static int drop_set_ids(const Fs *fs, const Inode *inode)
+static int drop_set_ids(fuse_req_t req, const Inode *inode)
 {
-	auto_fd fd = fs_reopen(fs, inode->fd, O_RDONLY | O_NONBLOCK);
+	auto_fd fd = fs_reopen(fs_of(req), inode->fd, O_RDONLY | O_NONBLOCK);
 
-	return fd < 0 ? fd : ownership_drop_set_ids(fd);
+	return fd < 0 ? fd : ownership_drop_set_ids(req, fd);
 }
 
 /* As the application did, by its handle or by name: that decides whether the times move when the size does not. */
-static int set_size(Fs *fs, const Inode *inode, off_t size, bool kill_set_ids, const struct fuse_file_info *fi)
+static int set_size(fuse_req_t req, const Inode *inode, off_t size, bool kill_set_ids, const struct fuse_file_info *fi)
 {
+	Fs *fs = fs_of(req);
 	LiveSegment *live = fs->live ? live_set_open(fs->live, inode->dev, inode->ino) : NULL;
 	g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", inode->fd);
 	int r;
@@ -111,7 +119,7 @@ static int set_size(Fs *fs, const Inode *inode, off_t size, bool kill_set_ids, c
 	else
 		r = (fi ? ftruncate(file_handle(fs, fi)->fd, size) : truncate(path, size)) < 0 ? -errno : 0;
 	if (r == 0 && kill_set_ids)
-		r = drop_set_ids(fs, inode);
+		r = drop_set_ids(req, inode);
 	if (live)
 		live_set_close(fs->live, live);
 	return r;
@@ -147,11 +155,11 @@ static int apply(fuse_req_t req, Inode *inode, const struct stat *attr, int to_s
 		return set_nothing(req, inode);
 	/* The owner first: changing him clears set-id bits that the mode may ask for. */
 	if (to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID))
-		r = set_owner(inode, attr, to_set);
+		r = set_owner(req, inode, attr, to_set);
 	if (r == 0 && (to_set & FUSE_SET_ATTR_MODE))
 		r = set_mode(fs, inode, attr->st_mode);
 	if (r == 0 && (to_set & FUSE_SET_ATTR_SIZE))
-		r = set_size(fs, inode, attr->st_size, to_set & FUSE_SET_ATTR_KILL_SUID, fi);
+		r = set_size(req, inode, attr->st_size, to_set & FUSE_SET_ATTR_KILL_SUID, fi);
 	if (r == 0 && (to_set & (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME))) {
 		/* A commit of what was written before would move them. */
 		r = fs->live ? live_set_settle(fs->live, inode->dev, inode->ino) : 0;

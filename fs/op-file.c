@@ -41,7 +41,7 @@ void op_open(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 		fd = -ESTALE;
 	}
 	if (fd >= 0 && (fi->flags & O_TRUNC) && fi->kill_suidgid)
-		ownership_drop_set_ids(fd);
+		ownership_drop_set_ids(req, fd);
 	if (fd >= 0 && truncate_live) {
 		r = live_segment_truncate(live, 0);
 		if (r < 0) {
@@ -173,7 +173,7 @@ void op_write_buf(fuse_req_t req, fuse_ino_t nodeid, struct fuse_bufvec *data, o
 
 	(void)nodeid;
 	if (fi->kill_suidgid)
-		ownership_drop_set_ids(handle->fd);
+		ownership_drop_set_ids(req, handle->fd);
 	/* The kernel knows the end (all that changes it passes by it), and so where to append. */
 	if (handle->live)
 		n = write_live(fs, handle->live, data, offset, synced);
@@ -220,7 +220,7 @@ void op_fallocate(fuse_req_t req, fuse_ino_t nodeid, int mode, off_t offset, off
 		live_segment_finish(handle->hold);
 	/* As the source would, had the application asked it. */
 	if (r == 0 && fuse_req_ctx(req)->uid != 0)
-		ownership_drop_set_ids(handle->fd);
+		ownership_drop_set_ids(req, handle->fd);
 	reply_status(req, r);
 }
 
@@ -254,7 +254,7 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t from_nodeid, off_t from_offse
 	n = copy_file_range(file_handle(fs, from)->fd, &from_offset, file_handle(fs, to)->fd, &to_offset, length,
 			    flags);
 	if (n > 0 && fuse_req_ctx(req)->uid != 0)
-		ownership_drop_set_ids(file_handle(fs, to)->fd);
+		ownership_drop_set_ids(req, file_handle(fs, to)->fd);
 	if (n < 0)
 		reply_status(req, -errno);
 	else

@@ -204,14 +204,20 @@ void ownership_undo(Segment *segment)
 	fremovexattr(segment->fd, ACCESS_ACL_XATTR);
 }
 
-int ownership_drop_set_ids(int fd)
+bool ownership_ends_set_gid(fuse_req_t req, const struct stat *attr)
+{
+	return (attr->st_mode & S_ISGID) && !S_ISDIR(attr->st_mode) &&
+	       ((attr->st_mode & S_IXGRP) || !ownership_in_group(req, attr->st_gid));
+}
+
+int ownership_drop_set_ids(fuse_req_t req, int fd)
 {
 	struct stat attr;
 	mode_t drop = S_ISUID;
 
 	if (fstat(fd, &attr) < 0)
 		return -errno;
-	if (attr.st_mode & S_IXGRP)
+	if (ownership_ends_set_gid(req, &attr))
 		drop |= S_ISGID;
 	if (!S_ISREG(attr.st_mode) || !(attr.st_mode & drop))
 		return 0;

@@ -31,6 +31,9 @@ int ownership_of_segment(fuse_req_t req, const Inode *parent, mode_t mode, Segme
 /* Takes that ACL away again from a segment that was not published. */
 void ownership_undo(Segment *segment);
 
-/* Clears what a write by somebody without CAP_FSETID must clear: set-user-id, and set-group-id of
- * a file whose group may execute it. `fd` is not O_PATH. */
-int ownership_drop_set_ids(int fd);
+/* Whether a write or a chown by the caller takes the set-group-id bit away: of a file whose group may execute it from everybody
+ * without CAP_FSETID (which is not asked for here), of another from who is not in that group. */
+bool ownership_ends_set_gid(fuse_req_t req, const struct stat *attr);
+
+/* Clears what a write by a caller without CAP_FSETID must clear: set-user-id, and set-group-id as above. `fd` is not O_PATH. */
+int ownership_drop_set_ids(fuse_req_t req, int fd);

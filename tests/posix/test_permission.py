@@ -71,6 +71,24 @@ def write_by_stranger_clears(place):
 
 
 @area.case(kinds=ALL, root=True)
+def set_group_id_without_execute(place):
+    """It stays only for members of that group, and for root."""
+    found = []
+    acts = {'write': with_fd(lambda fd: os.write(fd, b'x')), 'truncate': lambda path: os.truncate(path, 3),
+            'open_trunc': with_fd(lambda fd: None, os.O_WRONLY | os.O_TRUNC), 'fallocate': with_fd(lambda fd: fallocate(fd, 0, 0, 9000)),
+            'chown': lambda path: os.chown(path, -1, GROUP), 'chown_nothing': lambda path: os.chown(path, -1, -1)}
+    for name, act in acts.items():
+        for owner, group in ((USER, STRANGER), (USER, EXTRA_GROUP), (STRANGER, STRANGER), (STRANGER, EXTRA_GROUP)):
+            for mode in (0o2666, 0o2766, 0o6666):
+                path = place.make(f'{name}-{owner}-{group}-{mode:o}')
+                os.chown(path, owner, group)
+                os.chmod(path, mode)
+                found.append((path.name, act(path) if name == 'write' else None, oct(os.stat(path).st_mode)))
+                found.append((as_user(USER, lambda: call(act, path), gid=GROUP, groups=[EXTRA_GROUP]), oct(os.stat(path).st_mode)))
+    return found
+
+
+@area.case(kinds=ALL, root=True)
 def capability_cleared(place):
     found = []
     for name, act in (('write', with_fd(lambda fd: os.write(fd, b'x'))), ('truncate', lambda path: os.truncate(path, 1)),
