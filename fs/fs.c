@@ -52,6 +52,7 @@ int fs_init(Fs *fs, int root_fd, const FsConfig *config, Log *log, const ClassRu
 	slot_table_init(&fs->status_files, sizeof(StatusFile));
 	fs_metrics_init(&fs->metrics, class_rules_count(rules));
 	atomic_init(&fs->passthrough, false);
+	atomic_init(&fs->n_writing_back, 0);
 	fs->proc_fd = steal_fd(&proc_fd);
 	fs->root_fd = root_fd;
 	return 0;

@@ -73,6 +73,8 @@ typedef struct Fs {
 	FsMetrics metrics;
 	/* Set at INIT, cleared for good when the kernel refuses. */
 	atomic_bool passthrough;
+	/* Requests that wait for the kernel to write pages back. */
+	atomic_uint n_writing_back;
 } Fs;
 
 /* Takes ownership of root_fd (any descriptor of the source directory) on success. `log`, `rules`, `service` and

@@ -224,15 +224,64 @@ void op_fallocate(fuse_req_t req, fuse_ino_t nodeid, int mode, off_t offset, off
 	reply_status(req, r);
 }
 
+/* At most so many threads wait for pages: others have to take those in. */
+#define MAX_WRITING_BACK 16
+
+/* What is stored through a mapping stays in the kernel's pages for a while: there may be data that the source has not. */
+static bool may_have_dirty_pages(Inode *inode)
+{
+	MUTEX_SCOPE(&inode->lock);
+	return inode->io == INODE_IO_DAEMON && atomic_load(&inode->n_writers) > 0;
+}
+
+/* Of its pages from `offset` on: to drop them, the kernel writes them first. False if that cannot be waited for. */
+static bool write_pages_back(fuse_req_t req, const Inode *inode, off_t offset)
+{
+	Fs *fs = fs_of(req);
+	bool done = false;
+
+	/* The thread of a ring would have to take them in itself. */
+	if (fuse_req_is_uring(req) || offset < 0)
+		return false;
+	if (atomic_fetch_add(&fs->n_writing_back, 1) < MAX_WRITING_BACK)
+		done = fuse_lowlevel_notify_inval_inode(fs->session, inode->index, offset, 0) == 0;
+	atomic_fetch_sub(&fs->n_writing_back, 1);
+	return done;
+}
+
+/* All of it is data: never wrong, if not helpful. */
+static off_t seek_without_holes(const Fs *fs, int fd, off_t offset, int whence)
+{
+	struct stat attr;
+
+	if (fstat(fd, &attr) < 0)
+		return -errno;
+	fs_patch_attr(fs, fd, "", &attr);
+	if (offset < 0 || offset >= attr.st_size)
+		return -ENXIO;
+	return whence == SEEK_DATA ? offset : attr.st_size;
+}
+
+/* SEEK_DATA or SEEK_HOLE. */
+static off_t seek(fuse_req_t req, Inode *inode, const FileHandle *handle, off_t offset, int whence)
+{
+	off_t found;
+
+	if (may_have_dirty_pages(inode) && !write_pages_back(req, inode, offset))
+		return seek_without_holes(fs_of(req), handle->fd, offset, whence);
+	if (handle->live)
+		return live_segment_seek(handle->live, offset, whence);
+	found = lseek(handle->fd, offset, whence);
+	return found < 0 ? -errno : found;
+}
+
 void op_lseek(fuse_req_t req, fuse_ino_t nodeid, off_t offset, int whence, struct fuse_file_info *fi)
 {
-	FileHandle *handle = file_handle(fs_of(req), fi);
-	off_t found = handle->live ? live_segment_seek(handle->live, offset, whence) :
-				     lseek(handle->fd, offset, whence);
+	Fs *fs = fs_of(req);
+	off_t found = seek(req, fs_inode(fs, nodeid), file_handle(fs, fi), offset, whence);
 
-	(void)nodeid;
 	if (found < 0)
-		reply_status(req, handle->live ? found : -errno);
+		reply_status(req, found);
 	else
 		fuse_reply_lseek(req, found);
 }

@@ -54,6 +54,22 @@ def holes_and_data(place):
     return found
 
 
+@area.case()
+def holes_and_stores(place):
+    """What is stored through a mapping is data at once, also for who looks with another descriptor."""
+    fd = place.create()
+    os.ftruncate(fd, 1 << 20)
+    mapping = mmap.mmap(fd, 1 << 20)
+    reader = os.open(place.file(), os.O_RDONLY)
+    found = []
+    for page in (5, 100, 20, 6):
+        mapping[page * PAGE + 3] = 65
+        found += [holes(reader), os.lseek(fd, page * PAGE, os.SEEK_DATA), os.lseek(fd, page * PAGE, os.SEEK_HOLE)]
+    os.close(fd)
+    mapping[200 * PAGE] = 65
+    return found + [holes(reader), mapping[5 * PAGE + 2:5 * PAGE + 5]]
+
+
 @area.case(kinds=ALL)
 def seek_edges(place):
     fd = os.open(place.make(), os.O_RDWR)
