@@ -28,6 +28,7 @@ static void give_up_passthrough(Fs *fs, int error)
 			    g_strerror(error));
 }
 
+/* What is stacked itself, on a directory of a source that is not, is alone in having no passthrough. */
 static void begin_io(Fs *fs, Inode *inode, int fd, bool by_daemon)
 {
 	inode->io = INODE_IO_DAEMON;
@@ -36,7 +37,7 @@ static void begin_io(Fs *fs, Inode *inode, int fd, bool by_daemon)
 	inode->backing_id = backing_open(fuse_session_fd(fs->session), fd);
 	if (inode->backing_id > 0)
 		inode->io = INODE_IO_PASSTHROUGH;
-	else
+	else if (inode->backing_id != -ELOOP || fs_source_is_stacked(fs))
 		give_up_passthrough(fs, -inode->backing_id);
 }
 

@@ -3,9 +3,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "alloc/cleanup.h"
@@ -184,12 +186,20 @@ static void want(struct fuse_conn_info *conn, uint64_t flag)
 	fuse_set_feature_flag(conn, flag);
 }
 
+bool fs_source_is_stacked(const Fs *fs)
+{
+	struct statfs filesystem;
+
+	return fstatfs(fs->root_fd, &filesystem) < 0 || filesystem.f_type == OVERLAYFS_SUPER_MAGIC ||
+	       filesystem.f_type == FUSE_SUPER_MAGIC || filesystem.f_type == ECRYPTFS_SUPER_MAGIC;
+}
+
 void op_init(void *userdata, struct fuse_conn_info *conn)
 {
 	Fs *fs = userdata;
 
-	/* Backing files on overlayfs, as in containers, are one level deep themselves. */
-	conn->max_backing_stack_depth = FUSE_BACKING_STACKED_OVER;
+	/* The kernel allows two levels in all: ours and the source's, or that of who stacks upon us. */
+	conn->max_backing_stack_depth = fs_source_is_stacked(fs) ? FUSE_BACKING_STACKED_OVER : FUSE_BACKING_STACKED_UNDER;
 	if (fs->config.passthrough && fuse_set_feature_flag(conn, FUSE_CAP_PASSTHROUGH))
 		atomic_store(&fs->passthrough, true);
 	else

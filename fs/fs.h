@@ -111,6 +111,9 @@ ProcName fs_proc_name(int fd);
 /* A descriptor of what `fd` (O_PATH will do) refers to. -errno on failure. */
 int fs_reopen(const Fs *fs, int fd, int flags);
 
+/* Whether the source may be stacked on another filesystem, as overlayfs (in containers) and FUSE are. */
+bool fs_source_is_stacked(const Fs *fs);
+
 /* Makes of what stat has said of a file in the source (as of fstatat) what it is in the mount. */
 void fs_patch_attr(const Fs *fs, int dir_fd, const char *name, struct stat *attr);
 

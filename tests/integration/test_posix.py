@@ -1857,8 +1857,10 @@ def test_changes_below_the_mount(warm):
 
 
 def test_source_that_cannot_stack(warm, workdir):
-    """Over another warmfs there is no passthrough: it works all the same, and one log line says so."""
-    lower = warm('match=*.low', 'size=64K')
+    """Over two others there is no passthrough: it works all the same, and one log line says so."""
+    lowest = warm('match=*.low', 'size=64K')
+    (lowest.point / 'sub').mkdir()
+    lower = warm('match=*.low', 'size=64K', source=lowest.point / 'sub', point=workdir / 'lower')
     (lower.point / 'sub').mkdir()
     upper = warm('match=*.up', f'size={MI}', source=lower.point / 'sub', point=workdir / 'upper')
     touch(upper.point / 'plain')
@@ -1882,6 +1884,7 @@ def test_source_that_cannot_stack(warm, workdir):
     assert lower.log_lines('(?i)passthrough') == []
     upper.stop()
     lower.stop()
+    lowest.stop()
 
 
 def test_passthrough_is_used(warm):

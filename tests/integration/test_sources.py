@@ -126,6 +126,55 @@ def test_overlay_copies_up(warm, workdir, stack):
     assert 'below' not in os.listdir(mount.point)
 
 
+@pytest.mark.parametrize('kind', ['mapped', 'append'])
+def test_overlay_above(warm, workdir, kind):
+    """The mount can be a layer of an overlay, the lower one and the upper one."""
+    mount = warm('match=**/*.seg', f'size={SIZE}', f'kind={kind}')
+    for name in ('lower', 'upper', 'work'):
+        (mount.point / name).mkdir()
+    write_all(mount.point / 'lower/below', b'from below')
+    write_all(mount.point / 'lower/old.seg', b'old')
+    options = f'lowerdir={mount.point}/lower,upperdir={mount.point}/upper,workdir={mount.point}/work'
+    with mounted('overlay', workdir / 'overlay', options) as point:
+        assert (point / 'below').read_bytes() == b'from below'
+        write_all(point / 'below', b'FROM', os.O_WRONLY)
+        write_all(point / 'old.seg', b'new', os.O_WRONLY)
+        os.rename(point / 'below', point / 'moved')
+        write_all(point / 'new.seg', b'a segment')
+        fd = os.open(point / 'new.seg', os.O_RDWR)
+        with mmap.mmap(fd, 0) as mapping:
+            mapping[2:4] = b'SE'
+        os.fsync(fd)
+        os.close(fd)
+    assert (mount.point / 'lower/below').read_bytes() == b'from below'
+    assert (mount.point / 'upper/moved').read_bytes() == b'FROM below'
+    assert (mount.point / 'upper/old.seg').read_bytes().rstrip(b'\0') == b'new'
+    assert (mount.point / 'upper/new.seg').read_bytes().rstrip(b'\0') == b'a SEgment'
+    assert mount.log_lines('(?i)passthrough') == []
+
+
+def test_overlay_inside_the_source(warm, workdir, stack):
+    """Only what is there has no passthrough."""
+    source = workdir / 'source'
+    source.mkdir()
+    inner = stack.enter_context(overlay(workdir))
+    (source / 'inner').mkdir()
+    check(libc.mount(os.fsencode(inner), os.fsencode(source / 'inner'), None, 4096, None))
+    stack.callback(warmfs.umount, source / 'inner', warmfs.MNT_DETACH)
+    mount = warm('match=**/*.seg', f'size={SIZE}')
+    write_all(mount.point / 'inner/below', b'FROM', os.O_WRONLY)
+    assert (mount.point / 'inner/below').read_bytes() == b'FROM below'
+    fd = os.open(mount.point / 'inner/new', os.O_RDWR | os.O_CREAT, 0o644)
+    outer = os.open(mount.point / 'outer', os.O_RDWR | os.O_CREAT, 0o644)
+    assert os.pwrite(fd, b'new', 0) == 3 and os.pread(fd, 9, 0) == b'new'
+    os.close(fd)
+    assert mount.log_lines('(?i)passthrough') == []
+    mount.kill()
+    assert os.pwrite(outer, b'alone', 0) == 5
+    os.close(outer)
+    mount.close()
+
+
 def test_filesystem_inside_the_source(warm, workdir, stack):
     """A class cannot be served there: its files are plain ones, and everything works."""
     source = workdir / 'source'
