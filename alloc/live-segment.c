@@ -384,6 +384,7 @@ static int cut_unseen_locked(LiveSegment *live)
 		const struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, attr.st_mtim };
 
 		live->place->sys->futimens(live->place->sys, live->fd, times);
+		keep_times_locked(live, &attr);
 	}
 	return r;
 }
@@ -510,8 +511,12 @@ static int truncate_locked(LiveSegment *live, uint64_t size)
 		r = seal_locked(live, size);
 	else if (!live->sealed && size > live->capacity_bytes)
 		r = seal_unseen_locked(live);
-	if (r == 0 && live->sealed)
-		return live->place->sys->ftruncate(live->place->sys, live->fd, size);
+	if (r == 0 && live->sealed) {
+		r = live->place->sys->ftruncate(live->place->sys, live->fd, size);
+		if (r == 0)
+			show_times_locked(live);
+		return r;
+	}
 	if (r == 0 && size > live->length)
 		r = clean_tail_locked(live, &last);
 	if (r < 0)
@@ -574,6 +579,8 @@ int live_segment_fallocate(LiveSegment *live, int mode, off_t offset, off_t leng
 		r = sys->fallocate(sys, live->fd, mode, offset, length);
 	else if (r == 0)
 		r = reserve_locked(live, mode, end);
+	if (r == 0 && sealed)
+		show_times_locked(live);
 	mutex_unlock(&live->lock);
 	if (sealed)
 		live_segment_finish(live);
@@ -658,12 +665,33 @@ int live_segment_stat(LiveSegment *live, struct stat *ret_attr)
 	return 0;
 }
 
+bool live_segment_hides_ctime(LiveSegment *live, struct stat *ret_attr, struct timespec *ret_seen)
+{
+	MUTEX_SCOPE(&live->lock);
+	*ret_seen = live->seen_ctime;
+	return live->place->sys->fstat(live->place->sys, live->fd, ret_attr) == 0 && ret_attr->st_nlink > 0 &&
+	       is_same_time(ret_attr->st_ctim, live->own_ctime) && !is_same_time(live->own_ctime, live->seen_ctime);
+}
+
 void live_segment_start_write_back(LiveSegment *live)
 {
 	const Sys *sys = live->place->sys;
 
 	/* Without waiting: that would take a write error that is the application's to hear of. */
 	sys->sync_file_range(sys, live->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+}
+
+/* Only while nobody has it open; and it changes nothing that applications see. */
+static int release_unseen_locked(LiveSegment *live)
+{
+	struct stat attr;
+	int r = stat_locked(live, &attr);
+
+	if (r == 0)
+		r = reservation_release(live->place->sys, live->fd);
+	if (r == 0)
+		keep_times_locked(live, &attr);
+	return r;
 }
 
 int live_segment_seal(LiveSegment *live)
@@ -677,7 +705,7 @@ int live_segment_seal(LiveSegment *live)
 		return r;
 	}
 	if (live->reserved_only)
-		r = live->named ? reservation_release(live->place->sys, live->fd) : 0;
+		r = live->named ? release_unseen_locked(live) : 0;
 	else
 		r = live->sealed ? 0 : seal_unseen_locked(live);
 	mutex_unlock(&live->lock);
@@ -696,7 +724,8 @@ int live_segment_cut(LiveSegment *live)
 int live_segment_finish(LiveSegment *live)
 {
 	const Sys *sys = live->place->sys;
-	bool was_cut;
+	struct stat attr;
+	bool was_cut, was_seen;
 	int r = 0;
 
 	mutex_lock(&live->lock);
@@ -713,9 +742,12 @@ int live_segment_finish(LiveSegment *live)
 	MUTEX_SCOPE(&live->lock);
 	if (!live->named)
 		return 0;
+	was_seen = stat_locked(live, &attr) == 0;
 	r = sys->unlinkat(sys, live->place->pool_fd, live->name, 0);
 	if (r < 0 && r != -ENOENT)
 		return r;
+	if (was_seen)
+		keep_times_locked(live, &attr);
 	live->named = false;
 	live_buffer_disown_locked(live);
 	forget_record_locked(live);

@@ -163,6 +163,8 @@ int live_segment_sync(LiveSegment *live, int fd, bool data_only);
 int live_segment_flush(LiveSegment *live);
 /* What applications are to see of its file: its length, and not its second name. Either sort. */
 int live_segment_stat(LiveSegment *live, struct stat *ret_attr);
+/* Whether its file has a ctime that is our doing: then how the file is, and the ctime that applications are to see. */
+bool live_segment_hides_ctime(LiveSegment *live, struct stat *ret_attr, struct timespec *ret_seen);
 
 /* Either sort; one that is reserved only needs none. */
 bool live_segment_lacks_record(LiveSegment *live);

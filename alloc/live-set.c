@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "alloc/live-buffer.h"
+#include "alloc/sealed-times.h"
 
 struct LiveSet {
 	/* Immutable. */
@@ -22,6 +23,7 @@ struct LiveSet {
 	GHashTable *by_identity;
 	/* SegmentClass -> how many of it were sealed. */
 	GHashTable *n_sealed;
+	SealedTimes *sealed_times;
 };
 
 static guint identity_hash(gconstpointer key)
@@ -48,6 +50,7 @@ LiveSet *live_set_new(const LivePlace *place)
 	cond_init(&set->released);
 	set->by_identity = g_hash_table_new(identity_hash, identity_equal);
 	set->n_sealed = g_hash_table_new(NULL, NULL);
+	set->sealed_times = sealed_times_new();
 	return set;
 }
 
@@ -73,7 +76,11 @@ static void forget_locked(LiveSet *set, LiveSegment *live)
 {
 	gpointer class = (gpointer)live->class;
 	gsize n_sealed = GPOINTER_TO_SIZE(g_hash_table_lookup(set->n_sealed, class));
+	struct timespec seen_ctime;
+	struct stat attr;
 
+	if (live_segment_hides_ctime(live, &attr, &seen_ctime))
+		sealed_times_add(set->sealed_times, &attr, seen_ctime);
 	g_hash_table_insert(set->n_sealed, class, GSIZE_TO_POINTER(n_sealed + 1));
 	g_hash_table_remove(set->by_identity, live);
 }
@@ -182,6 +189,7 @@ LiveSet *live_set_free(LiveSet *set)
 	if (set->sealer_runs)
 		pthread_join(set->sealer, NULL);
 	g_hash_table_foreach_remove(set->by_identity, seal_each, set);
+	sealed_times_free(set->sealed_times);
 	g_hash_table_unref(set->n_sealed);
 	g_hash_table_unref(set->by_identity);
 	cond_deinit(&set->released);
@@ -401,8 +409,11 @@ bool live_set_patch(LiveSet *set, struct stat *attr)
 	LiveSegment *live = live_set_open(set, attr->st_dev, attr->st_ino);
 	struct stat current;
 
-	if (!live)
+	if (!live) {
+		MUTEX_SCOPE(&set->lock);
+		sealed_times_show(set->sealed_times, attr);
 		return false;
+	}
 	if (live_segment_stat(live, &current) == 0)
 		*attr = current;
 	let_go(set, live, false);

@@ -59,8 +59,8 @@ void live_set_visit(LiveSet *set, void (*visit)(void *arg, LiveSegment *live), v
 /* All of the file's bytes, and its times, are in the file, if it is a live segment's: before somebody sets its times. */
 int live_set_settle(LiveSet *set, dev_t dev, ino_t ino);
 
-/* Corrects what stat says of a file, if it is a live segment's (by st_dev and st_ino). False if it
- * is not (any more). */
+/* Corrects what stat says of a file, if it is a live segment's (by st_dev and st_ino), or of one that was sealed lately
+ * the ctime. False if it is not live (any more). */
 bool live_set_patch(LiveSet *set, struct stat *attr);
 /* A name of the file has gone: if that was the last that applications have, nothing of it remains
  * in the pool. `may_be_opened`: by who has it open, or was about to open it. As long as it is held it stays live; then its

@@ -140,8 +140,10 @@ void fs_patch_attr(const Fs *fs, int dir_fd, const char *name, struct stat *attr
 		return;
 	/* It may have been sealed since: then what was said is not true any more. Or removed: then it is. */
 	if (fstatat(dir_fd, name, &again, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) == 0 && again.st_ino == attr->st_ino &&
-	    again.st_dev == attr->st_dev)
+	    again.st_dev == attr->st_dev) {
+		live_set_patch(fs->live, &again);
 		*attr = again;
+	}
 }
 
 /* The directory's path below the root, "" for the root, or NULL if it is not there (any more). */

@@ -190,6 +190,25 @@ def test_sealed_for_a_newer_one(mount):
     assert len(live_names(mount)) == 1
 
 
+def test_sealing_does_not_show(warm, options):
+    """Programs that compare ctimes take a file for changed only if an application has changed it."""
+    mount = warm(*options, 'attr_timeout=0')
+    path = mount.point / 'a.seg'
+    append(path, b'old')
+    before = os.stat(path)
+    warmfs.tick()
+    touch(mount.point / 'b.seg')
+    wait_until(lambda: os.stat(mount.src / 'a.seg').st_nlink == 1)
+    wait_until(lambda: os.getxattr(path, 'user.warmfs.state') == b'sealed')
+    assert os.stat(mount.src / 'a.seg').st_ctime_ns > before.st_ctime_ns
+    with open(path) as file:
+        for after in (os.stat(path), os.fstat(file.fileno())):
+            assert (after.st_mtime_ns, after.st_ctime_ns) == (before.st_mtime_ns, before.st_ctime_ns)
+    warmfs.tick()
+    path.chmod(0o600)
+    assert os.stat(path).st_ctime_ns == os.stat(mount.src / 'a.seg').st_ctime_ns
+
+
 def test_sealed_at_the_end_also_when_open(mount):
     fd = os.open(mount.point / 'a.seg', os.O_RDWR | os.O_CREAT)
     os.write(fd, b'open')

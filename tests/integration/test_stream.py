@@ -84,6 +84,23 @@ def test_for_a_newer_one(mount):
     assert allocated(mount.src / 'b.seg') == SIZE
 
 
+def test_sealing_does_not_show(warm, options):
+    mount = warm(*options, KEEP_LINGER, 'attr_timeout=0')
+    mount.wait_settled(2)
+    path = mount.point / 'a.seg'
+    append(path, b'old')
+    before = os.stat(path)
+    warmfs.tick()
+    append(mount.point / 'b.seg', b'new')
+    wait_until(lambda: os.stat(mount.source / 'a.seg').st_nlink == 1)
+    wait_until(lambda: os.getxattr(path, 'user.warmfs.state') == b'sealed')
+    assert os.stat(mount.source / 'a.seg').st_ctime_ns > before.st_ctime_ns
+    assert os.stat(path).st_ctime_ns == before.st_ctime_ns
+    warmfs.tick()
+    append(path, b'more')
+    assert os.stat(path).st_ctime_ns == os.stat(mount.source / 'a.seg').st_ctime_ns
+
+
 def test_at_the_end(mount):
     append(mount.point / 'a.seg', b'stays')
     touch(mount.point / 'b.seg')
