@@ -28,6 +28,8 @@ ALL = tuple(SUFFIXES)
 PATHS = ('passthrough', 'daemon', 'io_uring', 'user')
 # Otherwise, what differs least from another combination is left out.
 LONG = bool(os.environ.get('WARMFS_TEST_LONG'))
+# A case has some thousand files, or a hundred thousand.
+RUN_SECONDS = 240 if LONG else 30
 
 
 class Place:
@@ -141,7 +143,7 @@ class Area:
         if user:
             os.chown(origin / directory, USER, GROUP)
         who = {'uid': USER, 'gid': GROUP, 'groups': [EXTRA_GROUP]} if user else {}
-        return Child(self.cases[name].function, Place(view / directory, kind, path), **who).result()
+        return Child(self.cases[name].function, Place(view / directory, kind, path), **who).result(RUN_SECONDS)
 
     def run_on(self, ground, name, kind, path):
         user = path == 'user'
@@ -156,6 +158,7 @@ class Area:
         """The test function of the area, for the module to keep."""
         self.room = sys._getframe(1).f_globals['__name__'].removeprefix('test_')
 
+        @pytest.mark.limit(2 * RUN_SECONDS)
         @pytest.mark.parametrize('name, kind, path', self.parameters())
         def test_area(ground, name, kind, path):
             self.run_on(ground, name, kind, path)

@@ -58,7 +58,9 @@ class Ground:
         self.stack = stack
         self.workdir = warmfs.make_workdir()
         stack.callback(warmfs.remove_workdir, self.workdir)
-        self.base = stack.enter_context(warmfs.loop_fs('ext4', 1536 * MI, self.workdir))
+        # The long directories are not the only ones that have files.
+        inodes = ('-N', str(1 << 20)) if os.environ.get('WARMFS_TEST_LONG') else ()
+        self.base = stack.enter_context(warmfs.loop_fs('ext4', 1536 * MI, self.workdir, inodes))
         self.mounts = {}
         self.config = self.workdir / 'classes.conf'
         self.config.write_text(CLASSES)
