@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 
-from calls import (AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_FOLLOW, RESOLVE_BENEATH, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS,
+from calls import (AT_EMPTY_PATH, AT_SYMLINK_FOLLOW, RESOLVE_BENEATH, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS,
                    RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV, linkat, name_to_handle_at, openat2)
 from cases import ALL, Area, Difference, call, content, facts, opened
 from paths import EXTRA_GROUP, GROUP, STRANGER, USER
