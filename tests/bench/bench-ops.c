@@ -56,6 +56,8 @@ typedef struct Options {
 	size_t n_files;
 	/* `stat` asks the server even where the kernel has valid attributes. */
 	bool force;
+	/* `readdir` is each time of a directory that has changed. */
+	bool changed;
 	/* Every sample is reported, not the summary. */
 	bool samples;
 	/* Names are TARGET, six digits, suffix. */
@@ -251,6 +253,14 @@ static void stat_run(const Options *options, Target *target, size_t nth)
 		die("stat %s in %s", name, target->path);
 }
 
+static void change_directory(const Target *target)
+{
+	int fd = openat(target->fd, "changed", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+
+	if (fd < 0 || close(fd) < 0 || unlinkat(target->fd, "changed", 0) < 0)
+		die("change %s", target->path);
+}
+
 static void readdir_run(const Options *options, Target *target, size_t nth)
 {
 	static char entries[DIRENT_BYTES] __attribute__((aligned(8)));
@@ -371,6 +381,10 @@ static void target_batch(const Options *options, const Operation *operation, Tar
 	uint64_t begin = now_ns(), last = begin, now;
 
 	for (size_t i = 0; i < n; i++) {
+		if (options->changed) {
+			change_directory(target);
+			last = now_ns();
+		}
 		operation->run(options, target, first + i);
 		if (operation->sample_is_batch)
 			continue;
@@ -494,6 +508,8 @@ static bool option_set(Options *options, const char *argument)
 		options->fallocate = true;
 	else if (!strcmp(key, "force"))
 		options->force = true;
+	else if (!strcmp(key, "changed"))
+		options->changed = true;
 	else if (!strcmp(key, "samples"))
 		options->samples = true;
 	else {

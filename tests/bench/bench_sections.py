@@ -407,8 +407,8 @@ class PlainSection:
         "stat_first": ("first stat of a file", {}),
         "stat_again": ("stat again", {}),
         "stat_forced": ("stat, AT_STATX_FORCE_SYNC", {"force": 1}),
-        "readdir_first": ("list a directory of {files}, first", {}),
-        "readdir_again": ("list a directory of {files}, again", {}),
+        "readdir_changed": ("list a changed directory of {files}", {"changed": 1}),
+        "readdir_again": ("list a directory of {files} again", {}),
         "put": ("open a file, write 4 KiB, close", {}),
         "get": ("open a file, read 4 KiB, close", {}),
         "churn": ("create a file, close, unlink", {}),
@@ -441,7 +441,7 @@ class PlainSection:
 
     def count(self, name):
         scale = self.bench.scale
-        return {"readdir_first": 1, "readdir_again": scale.listings}.get(name, scale.plain_files)
+        return scale.listings if name.startswith("readdir") else scale.plain_files
 
 
 class UnlinkSection:
