@@ -10,9 +10,6 @@
 /* Once there are many, so many less are wanted: a part of `many`, so that not every new one starts it again. */
 #define PART_EASED 8
 
-/* Requests wait in threads that also hear of what is forgotten. */
-#define MAX_WAITING 16
-
 void descriptor_budget_init(DescriptorBudget *budget, size_t limit)
 {
 	size_t kept = MAX(limit / PART_KEPT, LEAST_KEPT);
@@ -55,7 +52,7 @@ int descriptor_budget_wait(DescriptorBudget *budget, int64_t until_ns)
 {
 	bool in_time = true;
 
-	if (atomic_fetch_add(&budget->n_waiting, 1) < MAX_WAITING) {
+	if (atomic_fetch_add(&budget->n_waiting, 1) < DESCRIPTOR_BUDGET_MAX_WAITING) {
 		MUTEX_SCOPE(&budget->lock);
 		while (!descriptor_budget_has_room(budget) && !budget->stopping && in_time)
 			in_time = cond_wait_until(&budget->eased, &budget->lock, until_ns);

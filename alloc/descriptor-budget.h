@@ -18,6 +18,9 @@
 
 #include "alloc/sync.h"
 
+/* Requests wait in threads of which some have to be left to hear what is forgotten. */
+#define DESCRIPTOR_BUDGET_MAX_WAITING 48
+
 typedef struct DescriptorBudget {
 	/* Immutable: of all, from where on the kernel is asked to forget, and where requests are refused. */
 	size_t limit;

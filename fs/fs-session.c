@@ -39,6 +39,7 @@
 /* Requests that may block in the daemon at a time (an fsync, a read of a cold file). Waiting creates are not among
  * them. */
 #define MAX_LOOP_THREADS 64
+G_STATIC_ASSERT(MAX_LOOP_THREADS > DESCRIPTOR_BUDGET_MAX_WAITING);
 /* So many more than are busy stay: after a burst, the others end and give back their buffers, of 1 MiB each. */
 #define MAX_IDLE_LOOP_THREADS 8
 /* More than the answer to the largest read needs, less than the buffer of a thread. */

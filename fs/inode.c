@@ -111,8 +111,8 @@ void inode_table_deinit(InodeTable *table)
 	slot_table_deinit(&table->slots);
 }
 
-/* Consumes `fd`. A file that is not known yet is refused if it `may_be_refused`, and there are no descriptors left. */
-static int enter(InodeTable *table, int fd, bool may_be_refused, struct stat *ret_attr, Inode **ret_inode)
+/* Consumes `fd`. A file that is not known yet is refused without room for it, if that is asked for. */
+static int enter(InodeTable *table, int fd, bool if_room, struct stat *ret_attr, Inode **ret_inode)
 {
 	auto_fd owned = fd;
 	Inode key, *inode;
@@ -125,7 +125,7 @@ static int enter(InodeTable *table, int fd, bool may_be_refused, struct stat *re
 	MUTEX_SCOPE(&table->lock);
 	inode = g_hash_table_lookup(table->by_identity, &key);
 	if (!inode) {
-		if (may_be_refused && !descriptor_budget_has_room(table->budget))
+		if (if_room && !descriptor_budget_has_room(table->budget))
 			return -ENFILE;
 		inode = inode_new_locked(table, fd, ret_attr);
 		if (!inode)
@@ -142,14 +142,25 @@ int inode_table_enter(InodeTable *table, int fd, struct stat *ret_attr, Inode **
 	return enter(table, fd, false, ret_attr, ret_inode);
 }
 
-int inode_table_lookup(InodeTable *table, int parent_fd, const char *name, struct stat *ret_attr,
-		       Inode **ret_inode)
+static int lookup(InodeTable *table, int parent_fd, const char *name, bool if_room, struct stat *ret_attr, Inode **ret_inode)
 {
 	int fd = openat(parent_fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 
 	if (fd < 0)
 		return -errno;
-	return enter(table, fd, true, ret_attr, ret_inode);
+	return enter(table, fd, if_room, ret_attr, ret_inode);
+}
+
+int inode_table_lookup(InodeTable *table, int parent_fd, const char *name, struct stat *ret_attr,
+		       Inode **ret_inode)
+{
+	return lookup(table, parent_fd, name, false, ret_attr, ret_inode);
+}
+
+int inode_table_lookup_if_room(InodeTable *table, int parent_fd, const char *name, struct stat *ret_attr,
+			       Inode **ret_inode)
+{
+	return lookup(table, parent_fd, name, true, ret_attr, ret_inode);
 }
 
 /* What is to be closed, without the lock: if the file has no name any more, that takes as long as removing it; or -1. */

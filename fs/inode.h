@@ -81,11 +81,13 @@ static inline Inode *inode_table_get(InodeTable *table, uint64_t index)
 	return slot_table_get(&table->slots, index);
 }
 
-/* Looks a name up below a directory. Counts one lookup. 0 or -errno: -ENFILE if the file is not known yet, and there is no
- * descriptor for it. */
+/* Looks a name up below a directory. Counts one lookup. 0 or -errno. */
 int inode_table_lookup(InodeTable *table, int parent_fd, const char *name, struct stat *ret_attr,
 		       Inode **ret_inode);
-/* The same for a file that is open anyway, and so not refused: `fd` is an O_PATH descriptor and consumed, also on failure. */
+/* The same; but -ENFILE if the file is not known yet, and the budget has no room for its descriptor. */
+int inode_table_lookup_if_room(InodeTable *table, int parent_fd, const char *name, struct stat *ret_attr,
+			       Inode **ret_inode);
+/* The same for a file that is open anyway: `fd` is an O_PATH descriptor and consumed, also on failure. */
 int inode_table_enter(InodeTable *table, int fd, struct stat *ret_attr, Inode **ret_inode);
 void inode_table_forget(InodeTable *table, Inode *inode, uint64_t n_lookups);
 

@@ -28,8 +28,9 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	Inode *directory = fs_inode(fs, parent);
 	struct stat attr;
 	Inode *inode = NULL;
-	int r = inode_table_lookup(&fs->inodes, directory->fd, name, &attr, &inode);
+	int r = inode_table_lookup_if_room(&fs->inodes, directory->fd, name, &attr, &inode);
 
+	/* Once there was room, it is not refused: another may have taken that meanwhile. */
 	if (r == -ENFILE && fs_wait_descriptor(fs) == 0)
 		r = inode_table_lookup(&fs->inodes, directory->fd, name, &attr, &inode);
 	reply_entry(req, r, inode, &attr);

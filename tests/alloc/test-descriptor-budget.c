@@ -87,7 +87,7 @@ static void test_waits(void)
 static void test_too_many_wait(void)
 {
 	DescriptorBudget budget;
-	Waiter waiters[16];
+	Waiter waiters[DESCRIPTOR_BUDGET_MAX_WAITING];
 
 	descriptor_budget_init(&budget, LIMIT);
 	descriptor_budget_take(&budget, budget.most);

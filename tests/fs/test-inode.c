@@ -283,13 +283,17 @@ static void test_no_descriptor(void)
 	make_file(&f, "a");
 	make_file(&f, "b");
 	make_file(&f, "c");
+	make_file(&f, "d");
 	a = lookup(&f, "a");
 	lookup(&f, "b");
-	g_assert_cmpint(inode_table_lookup(f.table, f.root_fd, "c", &attr, &b), ==, -ENFILE);
+	g_assert_cmpint(inode_table_lookup_if_room(f.table, f.root_fd, "c", &attr, &b), ==, -ENFILE);
 	/* What is known, stays so. */
-	g_assert_true(lookup(&f, "a") == a);
+	g_assert_cmpint(inode_table_lookup_if_room(f.table, f.root_fd, "a", &attr, &b), ==, 0);
+	g_assert_true(b == a);
 	inode_table_forget(f.table, a, 2);
-	lookup(&f, "c");
+	g_assert_cmpint(inode_table_lookup_if_room(f.table, f.root_fd, "c", &attr, &b), ==, 0);
+	/* Who has waited for room is not refused. */
+	lookup(&f, "d");
 	fixture_deinit(&f);
 }
 
