@@ -3,6 +3,8 @@
 
 #include <errno.h>
 
+#include "alloc/file-identity.h"
+
 /* Less than enough waits for so many intervals. */
 #define PATIENT_INTERVALS 10
 #define NS_PER_MS	  INT64_C(1000000)
@@ -62,11 +64,6 @@ void live_buffer_overlay_locked(const LiveSegment *live, void *data, size_t size
 {
 	if (live->buffer.memory)
 		transient_buffer_overlay(live->buffer.memory, data, size, offset);
-}
-
-static bool is_same_time(struct timespec a, struct timespec b)
-{
-	return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
 }
 
 /* `time`, but in any case later than `before`. */

@@ -7,6 +7,7 @@
 
 #include "alloc/cleanup.h"
 #include "alloc/data-sum.h"
+#include "alloc/file-identity.h"
 #include "alloc/live-buffer.h"
 #include "alloc/reservation.h"
 
@@ -95,11 +96,6 @@ static void set_length_locked(LiveSegment *live, uint64_t length)
 	live->length = length;
 	if (live->index >= 0)
 		live_table_set_length(live->place->table, live->index, length);
-}
-
-static bool is_same_time(struct timespec a, struct timespec b)
-{
-	return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
 }
 
 /* What is written for the length's sake is not the application's doing. */

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "alloc/file-identity.h"
 #include "alloc/live-buffer.h"
 #include "alloc/sealed-times.h"
 
@@ -30,7 +31,7 @@ static guint identity_hash(gconstpointer key)
 {
 	const LiveSegment *live = key;
 
-	return (live->ino * 0x9e3779b97f4a7c15u) >> 32 ^ live->dev;
+	return file_identity_hash(live->dev, live->ino);
 }
 
 static gboolean identity_equal(gconstpointer a, gconstpointer b)

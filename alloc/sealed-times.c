@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "alloc/sealed-times.h"
 
-#include <glib.h>
+#include "alloc/file-identity.h"
 
 typedef struct SealedFile {
 	dev_t dev;
@@ -25,7 +25,7 @@ static guint identity_hash(gconstpointer key)
 {
 	const SealedFile *file = key;
 
-	return (file->ino * 0x9e3779b97f4a7c15u) >> 32 ^ file->dev;
+	return file_identity_hash(file->dev, file->ino);
 }
 
 static gboolean identity_equal(gconstpointer a, gconstpointer b)
@@ -79,11 +79,6 @@ void sealed_times_add(SealedTimes *times, const struct stat *now, struct timespe
 			      .seen_ctime = seen_ctime, .link.data = file };
 	g_queue_push_tail_link(&times->order, &file->link);
 	g_hash_table_add(times->by_identity, file);
-}
-
-static bool is_same_time(struct timespec a, struct timespec b)
-{
-	return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
 }
 
 void sealed_times_show(const SealedTimes *times, struct stat *attr)

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "alloc/cleanup.h"
+#include "alloc/file-identity.h"
 
 /* While the table is locked. */
 #define MAX_LOOKED_AT 4096
@@ -14,9 +15,8 @@
 static guint identity_hash(gconstpointer key)
 {
 	const Inode *inode = key;
-	uint64_t mixed = (inode->ino ^ inode->dev << 32) * 0x9e3779b97f4a7c15u;
 
-	return mixed >> 32;
+	return file_identity_hash(inode->dev, inode->ino);
 }
 
 static gboolean identity_equal(gconstpointer a, gconstpointer b)

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "alloc/cleanup.h"
+#include "alloc/file-identity.h"
 #include "fs/file-handle.h"
 #include "fs/ops.h"
 #include "fs/reply.h"
@@ -24,7 +25,7 @@ static bool is_listed_again(Inode *inode, int fd)
 	if (fstat(fd, &attr) < 0)
 		return false;
 	MUTEX_SCOPE(&inode->lock);
-	again = attr.st_mtim.tv_sec == inode->listed_mtime.tv_sec && attr.st_mtim.tv_nsec == inode->listed_mtime.tv_nsec;
+	again = is_same_time(attr.st_mtim, inode->listed_mtime);
 	inode->listed_mtime = attr.st_mtim;
 	return again;
 }
