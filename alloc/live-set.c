@@ -257,17 +257,22 @@ const SegmentClass *live_set_class_of(LiveSet *set, dev_t dev, ino_t ino)
 	return live && atomic_load(&live->named) ? live->class : NULL;
 }
 
-LiveSegment *live_set_open(LiveSet *set, dev_t dev, ino_t ino)
+static LiveSegment *open_locked(LiveSet *set, dev_t dev, ino_t ino)
 {
 	LiveSegment *live;
 
-	MUTEX_SCOPE(&set->lock);
 	while ((live = find_locked(set, dev, ino)) && live->sealing)
 		cond_wait(&set->released, &set->lock);
 	/* Not at the last close, which the kernel tells us of while it still holds the file. */
 	if (live && live->n_users++ == 0 && !live->reserved_only)
 		live_segment_recheck_mappings(live);
 	return live;
+}
+
+LiveSegment *live_set_open(LiveSet *set, dev_t dev, ino_t ino)
+{
+	MUTEX_SCOPE(&set->lock);
+	return open_locked(set, dev, ino);
 }
 
 /* Who would open it meanwhile waits. */
@@ -407,14 +412,16 @@ int live_set_settle(LiveSet *set, dev_t dev, ino_t ino)
 
 bool live_set_patch(LiveSet *set, struct stat *attr)
 {
-	LiveSegment *live = live_set_open(set, attr->st_dev, attr->st_ino);
+	LiveSegment *live;
 	struct stat current;
 
-	if (!live) {
-		MUTEX_SCOPE(&set->lock);
+	mutex_lock(&set->lock);
+	live = open_locked(set, attr->st_dev, attr->st_ino);
+	if (!live)
 		sealed_times_show(set->sealed_times, attr);
+	mutex_unlock(&set->lock);
+	if (!live)
 		return false;
-	}
 	if (live_segment_stat(live, &current) == 0)
 		*attr = current;
 	let_go(set, live, false);
